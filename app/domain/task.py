@@ -1,0 +1,154 @@
+"""A task, and the status document: the one JSON shape in which every door shows it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from app.domain.lifecycle import TaskStatus
+from app.domain.problem import Problem
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write a moment as RFC 3339 UTC with milliseconds and `Z`: the only form in which we show time."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+Timestamp = Annotated[datetime, PlainSerializer(rfc3339, return_type=str), Field(examples=["2026-11-24T20:15:30.125Z"])]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose task it is: the token's issuer and subject, together."""
+
+    issuer: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A result object: where it is kept (`key`, never shown to a caller) and what it is."""
+
+    key: str
+    size: int
+    content_type: str
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the store knows of a task, less what only a worker needs (envelope, checkpoint, lease).
+
+    `owner_id` is the digest that `app/store/keys.py` makes of the Owner; the token's claims are not kept in the clear.
+    """
+
+    id: UUID
+    owner_id: str
+    action: str
+    queue: str
+    status: TaskStatus
+    seq: int
+    run: int
+    attempt: int
+    max_attempts: int
+    progress: int
+    message: str | None
+    labels: tuple[str, ...]
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    result: ResultFile | None = None
+    error: Problem | None = None
+    fingerprint: str | None = None
+
+
+class ResultDescription(BaseModel):
+    """The result file, as a caller sees it."""
+
+    size: int = Field(ge=0, description="Bytes.")
+    content_type: str
+    filename: str
+    sha256: str = Field(description="Hexadecimal.")
+
+
+class QueueDescription(BaseModel):
+    """Where the task waits."""
+
+    name: str
+
+
+class Link(BaseModel):
+    """A place to go on from here: an absolute path."""
+
+    href: str
+
+
+class StatusDocument(BaseModel):
+    """A task as its owner sees it, the same everywhere. Absent values are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task_id: UUID
+    action: str
+    status: TaskStatus
+    progress: int = Field(ge=0, le=100, description="Percent; never falls within an attempt.")
+    message: str | None = None
+    seq: int = Field(description="Rises with every change of the task.")
+    attempt: int = Field(ge=0)
+    max_attempts: int = Field(ge=1)
+    created_at: Timestamp
+    started_at: Timestamp | None = Field(default=None, description="When the first attempt began.")
+    finished_at: Timestamp | None = None
+    expires_at: Timestamp | None = Field(default=None, description="When the result is removed.")
+    labels: list[str]
+    queue: QueueDescription | None = Field(default=None, description="While PENDING.")
+    result_url: str | None = Field(default=None, description="Absolute; only when COMPLETED with a file.")
+    result: ResultDescription | None = None
+    error: Problem | None = Field(default=None, description="Only when FAILED or CANCELLED.")
+    links: dict[str, Link]
+
+    @classmethod
+    def of(cls, task: Task, *, public_url: str) -> "StatusDocument":
+        """Show a task.
+
+        Args:
+            task: What the store or the archive knows.
+            public_url: The service's address as callers reach it, without a trailing slash.
+        """
+        path = f"/v1/workload/{task.id}"
+        links = {"self": Link(href=status_path(task.id))}
+        file = task.result if task.status is TaskStatus.COMPLETED else None
+        if file:
+            links["result"] = Link(href=f"{path}/result")
+        return cls(
+            task_id=task.id,
+            action=task.action,
+            status=task.status,
+            progress=task.progress,
+            message=task.message,
+            seq=task.seq,
+            attempt=task.attempt,
+            max_attempts=task.max_attempts,
+            created_at=task.created_at,
+            started_at=task.started_at,
+            finished_at=task.finished_at,
+            expires_at=task.expires_at if file else None,
+            labels=list(task.labels),
+            queue=QueueDescription(name=task.queue) if task.status is TaskStatus.PENDING else None,
+            result_url=f"{public_url}{path}/result" if file else None,
+            result=file
+            and ResultDescription(
+                size=file.size, content_type=file.content_type, filename=file.filename, sha256=file.sha256
+            ),
+            error=task.error,
+            links=links,
+        )
+
+
+def status_path(task_id: UUID) -> str:
+    """Return the path at which a task's status is read."""
+    return f"/v1/workload/status/{task_id}"

@@ -1,0 +1,124 @@
+"""What a handler is given: its task, its last checkpoint, and the ways to report, to commit and to save.
+
+`Job` is for `async def` handlers, which run on the engine's loop; `BlockingJob` is for `def` handlers, each of which
+runs in a process of its own. The two offer the same; only `await` differs. Neither holds a connection: what they
+report goes to the lease, in the engine, which alone writes to the store.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.settings import Dataset
+from workers.outcome import Result
+
+MAX_CHECKPOINT_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """What an attempt starts from."""
+
+    task_id: UUID
+    attempt: int
+    token: int
+    """The fencing token: rises with every attempt. Give it to outside systems that can compare it."""
+    checkpoint: Any
+    """What the last `commit` of an earlier attempt stored, or None."""
+    datasets: Mapping[int, Dataset]
+    """The configured datasets, by id."""
+    workspace: Path
+    """An empty directory for this attempt's files; it is removed when the attempt is over."""
+
+
+class Reporter(Protocol):
+    """The engine's side of an `async def` handler's job."""
+
+    def progress(self, percent: int, message: str | None) -> None: ...
+    async def commit(self, checkpoint: Any) -> None: ...
+    async def save(self, path: Path, content_type: str | None, filename: str | None) -> Result: ...
+
+
+class BlockingReporter(Protocol):
+    """The child's end of the pipe to the engine."""
+
+    def progress(self, percent: int, message: str | None) -> None: ...
+    def commit(self, checkpoint: Any) -> None: ...
+    def save(self, path: Path, content_type: str | None, filename: str | None) -> Result: ...
+
+
+class _Attempt:
+    """What the two kinds of job have in common: the context, as attributes."""
+
+    def __init__(self, context: JobContext) -> None:
+        self.task_id = context.task_id
+        self.attempt = context.attempt
+        self.token = context.token
+        self.checkpoint = context.checkpoint
+        self.datasets = context.datasets
+        self.workspace = context.workspace
+
+
+class Job(_Attempt):
+    """A job as an `async def` handler sees it."""
+
+    def __init__(self, context: JobContext, reporter: Reporter) -> None:
+        super().__init__(context)
+        self._reporter = reporter
+
+    async def progress(self, fraction: float, message: str | None = None) -> None:
+        """Report how far the work is. Cheap: only the newest report is written, a few times a second at most.
+
+        Args:
+            fraction: 0 to 1; what lies outside is cut off, and a step back is not shown.
+            message: One line for the person who waits; None keeps the last one.
+        """
+        self._reporter.progress(_percent(fraction), message)
+
+    async def commit(self, checkpoint: Any) -> None:
+        """Store a checkpoint: once this returns, a later attempt starts from here.
+
+        Args:
+            checkpoint: JSON of at most 64 KiB. Larger state goes to a file, and the checkpoint names it.
+
+        Raises:
+            LeaseLost: Another worker has the task; end at once.
+            ValueError: The checkpoint is not JSON, or too large.
+        """
+        await self._reporter.commit(checkpoint)
+
+    async def save(self, path: Path, *, content_type: str | None = None, filename: str | None = None) -> Result:
+        """Store the result file; return what this returns.
+
+        Args:
+            path: A complete file; it is read once, and may be removed afterwards.
+            content_type: Guessed from the name when omitted.
+            filename: What a download is called; the path's own name when omitted.
+        """
+        return await self._reporter.save(path, content_type, filename)
+
+
+class BlockingJob(_Attempt):
+    """A job as a `def` handler sees it. The methods are those of `Job`, without `await`."""
+
+    def __init__(self, context: JobContext, reporter: BlockingReporter) -> None:
+        super().__init__(context)
+        self._reporter = reporter
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Report how far the work is; see `Job.progress`."""
+        self._reporter.progress(_percent(fraction), message)
+
+    def commit(self, checkpoint: Any) -> None:
+        """Store a checkpoint; see `Job.commit`."""
+        self._reporter.commit(checkpoint)
+
+    def save(self, path: Path, *, content_type: str | None = None, filename: str | None = None) -> Result:
+        """Store the result file; see `Job.save`."""
+        return self._reporter.save(path, content_type, filename)
+
+
+def _percent(fraction: float) -> int:
+    return max(0, min(100, int(fraction * 100)))
