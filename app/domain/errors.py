@@ -169,6 +169,10 @@ class OutcomeUnknown(LonghaulError):
     """The task may run: its acceptance could not be confirmed. Repeat the request with the same Idempotency-Key."""
 
 
+class PublishUnconfirmed(LonghaulError):
+    """The message was sent, but not confirmed in time: it may have arrived, or arrive later."""
+
+
 # --- a worker's: another one has the task
 
 

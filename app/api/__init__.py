@@ -1,0 +1,1 @@
+"""DOOR: HTTP and WebSocket. A route translates; it decides nothing."""

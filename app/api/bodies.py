@@ -1,0 +1,175 @@
+"""Bodies: bounded before they are read, and read strictly.
+
+JSON (RFC 8259) leaves open what to do with a key that comes twice, and Python reads `NaN`; both are refused here, like
+nesting that is deep enough to hurt a parser. Only then does the model see the bytes.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from app.domain.action import Action, ActionCatalogue
+from app.domain.errors import (
+    Malformed,
+    NotAcceptable,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+from app.domain.problem import FieldError
+
+MAX_DEPTH: Final = 32
+MEDIA_TYPE: Final = re.compile(r'application/json(\s*;\s*charset\s*=\s*("utf-8"|utf-8))?\s*', re.IGNORECASE)
+ACCEPTED: Final = frozenset({"*/*", "application/*", "application/json"})
+STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+
+
+async def read_json(request: Request, *, limit: int) -> tuple[bytes, Any]:
+    """Return the request's body as it was sent, and as JSON values.
+
+    Args:
+        request: A request that should have a JSON body.
+        limit: The most bytes that are taken.
+
+    Raises:
+        PayloadTooLarge, UnsupportedMediaType, NotAcceptable, Malformed: In this order.
+    """
+    body = await _bounded(request, limit)
+    _require_json_content(request)
+    require_json_accepted(request)
+    return body, parse(body)
+
+
+async def _bounded(request: Request, limit: int) -> bytes:
+    """Read no more than the limit, whatever Content-Length says."""
+    announced = request.headers.get("content-length", "0")
+    chunks, size = [], int(announced) if announced.isdecimal() else 0
+    too_large = PayloadTooLarge(f"At most {limit} bytes are taken.")
+    if size > limit:
+        raise too_large
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _require_json_content(request: Request) -> None:
+    types = request.headers.getlist("content-type")
+    if len(types) != 1 or not MEDIA_TYPE.fullmatch(types[0].strip()):
+        raise UnsupportedMediaType
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("A Content-Encoding is not taken.")
+
+
+def require_json_accepted(request: Request) -> None:
+    """Check that the caller takes a JSON answer (RFC 9110, section 12.5.1).
+
+    Raises:
+        NotAcceptable: Its `Accept` names other types only.
+    """
+    accept = ",".join(request.headers.getlist("accept"))
+    if not accept.strip():
+        return
+    for part in accept.split(","):
+        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        weights = [piece.partition("=")[2] for piece in parameters if piece.startswith("q=")]
+        if media_type in ACCEPTED and not any(re.fullmatch(r"0(\.0{0,3})?", weight) for weight in weights):
+            return
+    raise NotAcceptable
+
+
+def parse(body: bytes) -> Any:
+    """Parse JSON strictly.
+
+    Raises:
+        Malformed: It is empty, not UTF-8, not JSON, too deep, has a key twice, or a number that is none.
+    """
+    if not body:
+        raise Malformed("The body is empty.")
+    if _depth(body) > MAX_DEPTH:
+        raise Malformed(f"The body is nested deeper than {MAX_DEPTH}.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_finite
+        )
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except UnicodeEncodeError as error:
+        raise Malformed("The body holds half of a surrogate pair.") from error
+    except UnicodeDecodeError as error:
+        raise Malformed("The body is not UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise Malformed(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
+    except ValueError as error:  # an integer of thousands of digits, or one of the hooks below
+        raise Malformed(f"The body is not JSON: {error}") from error
+    return value
+
+
+def _depth(body: bytes) -> int:
+    deepest = depth = 0
+    for byte in STRINGS.sub(b"", body):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key comes twice")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return value
+
+
+def validated(body: bytes, catalogue: ActionCatalogue) -> Action:
+    """Return the action that a body orders.
+
+    Raises:
+        ValidationFailed: It is not an action of the catalogue; each field at fault is named.
+    """
+    try:
+        return catalogue.adapter.validate_json(body)
+    except ValidationError as error:
+        wrong = [_field_error(one, catalogue) for one in error.errors(include_url=False)]
+        raise ValidationFailed("The body is not a valid submission.", errors=wrong) from None
+
+
+def _field_error(error: Mapping[str, Any], catalogue: ActionCatalogue) -> FieldError:
+    known = ", ".join(catalogue.names)
+    match error["type"]:
+        case "union_tag_invalid":
+            return FieldError(pointer="#/action", detail=f"Unknown action. Known: {known}.")
+        case "union_tag_not_found":
+            return FieldError(pointer="#/action", detail=f"An action is required. Known: {known}.")
+        case "extra_forbidden":
+            return FieldError(pointer=_pointer(error["loc"][1:]), detail="Unknown field.")
+        case _:
+            message = error["msg"].removeprefix("Value error, ")
+            return FieldError(pointer=_pointer(error["loc"][1:]), detail=f"{message}.")
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    """Write a JSON Pointer as a URI fragment (RFC 6901, section 6); the location's first part, the action, is gone."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "#" + "".join("/" + quote(part, safe="~!$&'()*+,;=:@") for part in parts)

@@ -1,0 +1,106 @@
+"""What routes are given, by name. Everything was opened at the start and hangs on the application's state."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
+
+from app.domain.action import ActionCatalogue
+from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
+from app.security.principal import Principal
+from app.security.tokens import TokenVerifier
+from app.service.health import Health
+from app.service.results import Results
+from app.service.status import Statuses
+from app.service.submission import Submissions
+from app.service.watching import Watching
+from app.settings import Settings
+
+MAX_HEADER_BYTES: Final = 32_768
+UUID_TEXT: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the application was wired with."""
+
+    settings: Settings
+    catalogue: ActionCatalogue
+    verifier: TokenVerifier
+    submissions: Submissions
+    statuses: Statuses
+    watching: Watching
+    results: Results
+    health: Health
+
+
+def _part(name: str) -> Callable[[HTTPConnection], Any]:
+    def part(connection: HTTPConnection) -> Any:
+        return getattr(connection.app.state.services, name)
+
+    return part
+
+
+def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
+    """Return who sent these Authorization headers (RFC 6750, section 2.1).
+
+    Raises:
+        Unauthorized: None, several, another scheme, or a token that is not valid.
+    """
+    if len(authorization) != 1:
+        raise Unauthorized
+    scheme, _, token = authorization[0].strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized
+    return verifier.verify(token.strip())
+
+
+def _caller(request: Request) -> Principal:
+    services: Services = request.app.state.services
+    principal = bearer_principal(services.verifier, request.headers.getlist("authorization"))
+    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge
+    return principal
+
+
+def path_task_id(task_id: str) -> UUID:
+    """Read a task's id from a path.
+
+    Raises:
+        NotFound: It is no UUID, so there is no such task.
+    """
+    if not UUID_TEXT.fullmatch(task_id):
+        raise NotFound
+    return UUID(task_id)
+
+
+def idempotency_key_of(values: list[str]) -> str | None:
+    """Read the Idempotency-Key header: bare, or as the IETF draft's quoted string, which is the same key.
+
+    Raises:
+        Malformed: It is empty, too long, repeated, or has other than visible ASCII characters.
+    """
+    if not values:
+        return None
+    key = values[0].strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = re.sub(r'\\(["\\])', r"\1", key[1:-1])
+    if len(values) > 1 or not IDEMPOTENCY_KEY.fullmatch(key):
+        raise Malformed("Idempotency-Key takes one value of 1 to 255 visible ASCII characters.")
+    return key
+
+
+Caller = Annotated[Principal, Depends(_caller)]
+TaskId = Annotated[UUID, Depends(path_task_id)]
+Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
+Configuration = Annotated[Settings, Depends(_part("settings"))]
+SubmissionService = Annotated[Submissions, Depends(_part("submissions"))]
+StatusService = Annotated[Statuses, Depends(_part("statuses"))]
+WatchingService = Annotated[Watching, Depends(_part("watching"))]
+ResultService = Annotated[Results, Depends(_part("results"))]
+HealthService = Annotated[Health, Depends(_part("health"))]

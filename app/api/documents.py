@@ -1,0 +1,177 @@
+"""The OpenAPI document: what FastAPI cannot derive, since routes read and write their bodies themselves.
+
+Bodies are read strictly before a model sees them (app/api/bodies.py), and documents are written by pydantic-core; so
+the schemas of both are put in here, once, and the document stays complete.
+"""
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.api.errors import MEDIA_TYPE, REALM, STATUS
+from app.domain.action import ActionCatalogue
+from app.domain.lifecycle import TaskStatus
+from app.domain.problem import Problem
+from app.domain.task import StatusDocument
+
+REF: Final = "#/components/schemas/{model}"
+MAX_PAGE: Final = 200
+
+Fragment = dict[str, Any]
+
+SUBMISSION_BODY: Final[Fragment] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": REF.format(model="Submission")}}},
+    },
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Names the task, together with the caller: repeating the request gives the same task.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        }
+    ],
+}
+ACCEPTED_RESPONSE: Final[Fragment] = {
+    "description": "Accepted: the task will run.",
+    "headers": {
+        "Location": {"description": "Where the task's status is read.", "schema": {"type": "string"}},
+        "Retry-After": {"description": "Seconds until it is worth asking.", "schema": {"type": "integer"}},
+        "Idempotent-Replayed": {"description": "The task was there already.", "schema": {"const": "true"}},
+    },
+    "content": {"application/json": {"schema": {"$ref": REF.format(model="Accepted")}}},
+}
+STATUS_PARAMETERS: Final[Fragment] = {
+    "parameters": [
+        {"name": "If-None-Match", "in": "header", "description": "The last ETag.", "schema": {"type": "string"}}
+    ]
+}
+LIST_PARAMETERS: Final[Fragment] = {
+    "parameters": [
+        {
+            "name": "status",
+            "in": "query",
+            "description": "Repeatable: any of them.",
+            "schema": {"type": "array", "items": {"enum": [status.value for status in TaskStatus]}},
+        },
+        {
+            "name": "action",
+            "in": "query",
+            "description": "Repeatable: any of them.",
+            "schema": {"type": "array", "items": {"type": "string"}},
+        },
+        {
+            "name": "label",
+            "in": "query",
+            "description": "Repeatable: all of them.",
+            "schema": {"type": "array", "items": {"type": "string"}},
+        },
+        {
+            "name": "created_after",
+            "in": "query",
+            "description": "Inclusive.",
+            "schema": {"type": "string", "format": "date-time"},
+        },
+        {
+            "name": "created_before",
+            "in": "query",
+            "description": "Exclusive.",
+            "schema": {"type": "string", "format": "date-time"},
+        },
+        {
+            "name": "limit",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 50},
+        },
+        {
+            "name": "cursor",
+            "in": "query",
+            "description": "The last page's next_cursor.",
+            "schema": {"type": "string"},
+        },
+    ],
+    "responses": {"200": {"content": {"application/json": {"schema": {"$ref": REF.format(model="TaskPage")}}}}},
+}
+RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
+    200: {
+        "description": "The file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {"description": "The wanted part of it."},
+    304: {"description": "Unchanged."},
+}
+
+
+def problems(*statuses: int) -> dict[int | str, Fragment]:
+    """Return the error answers of a route, for OpenAPI."""
+    return {status: _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> Fragment:
+    slugs = ", ".join(f"`{slug}`" for slug, known in STATUS.items() if known == status)
+    answer: Fragment = {
+        "description": slugs,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}},
+    }
+    if status == STATUS["unauthorized"]:
+        answer["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}, "example": REALM}}
+    return answer
+
+
+def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
+    """Complete the application's OpenAPI document with what its routes only name."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            components = document.setdefault("components", {})
+            components["schemas"] = _schemas(catalogue)
+            components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+            _secure(document)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _secure(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["security"] = [{"bearer": []}]
+
+
+def _schemas(catalogue: ActionCatalogue) -> dict[str, Any]:
+    schemas: dict[str, Any] = {}
+    for name, schema in (
+        ("Submission", catalogue.adapter.json_schema(ref_template=REF)),
+        ("StatusDocument", StatusDocument.model_json_schema(mode="serialization", ref_template=REF)),
+        ("Problem", Problem.model_json_schema(mode="serialization", ref_template=REF)),
+    ):
+        schemas |= schema.pop("$defs", {})
+        schemas[name] = schema
+    document = {"$ref": REF.format(model="StatusDocument")}
+    schemas["Accepted"] = {
+        "allOf": [
+            document,
+            {
+                "type": "object",
+                "required": ["task_token"],
+                "properties": {"task_token": {"type": "string", "description": "Opens this task only."}},
+            },
+        ]
+    }
+    schemas["TaskPage"] = {
+        "type": "object",
+        "required": ["items"],
+        "properties": {"items": {"type": "array", "items": document}, "next_cursor": {"type": "string"}},
+    }
+    return schemas

@@ -1,0 +1,63 @@
+"""Middleware, as plain ASGI: the request's id, HEAD, the access line, and the last net for what nobody caught."""
+
+import re
+import time
+from typing import Final
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import clear_contextvars
+
+from app.api.errors import problem_response
+from app.domain.errors import LonghaulError
+from app.observability.logging import bind, get_log
+
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+log = get_log("api")
+
+
+class RequestContext:
+    """Gives each request its id, and answers with it; an error that nobody caught becomes a 500 without a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        clear_contextvars()
+        request_id = _request_id(Headers(scope=scope).getlist("x-request-id"))
+        bind(request_id=request_id)
+        # HEAD is GET to every route: the server sees the request's own scope, and leaves the body out by itself.
+        is_head = scope.get("method") == "HEAD"
+        inner = dict(scope, method="GET") if is_head else dict(scope)
+        inner["state"] = {**scope.get("state", {}), "request_id": request_id, "is_head": is_head}
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                status = message.get("status", 101)
+                MutableHeaders(raw=message.setdefault("headers", [])).append("X-Request-ID", request_id)
+            await send(message)
+
+        try:
+            await self._app(inner, receive, send_with_id)
+        except Exception:  # the edge: logged once, and shown to nobody
+            log.exception("a request failed", path=scope["path"])
+            if status == 0 and scope["type"] == "http":
+                response = problem_response(LonghaulError(), path=scope["path"], request_id=request_id)
+                await response(inner, receive, send_with_id)
+        finally:
+            elapsed = round((time.perf_counter() - began) * 1000, 1)
+            log.info("answered", method=scope.get("method", "WS"), path=scope["path"], status=status, ms=elapsed)
+
+
+def _request_id(sent: list[str]) -> str:
+    if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
+        return sent[0]
+    return uuid4().hex

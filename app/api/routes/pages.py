@@ -1,0 +1,57 @@
+"""`/problems/…`, `/docs` and what they need: the pages that people read."""
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse, Response
+
+from app.api.pages import PROBLEMS, REFERENCE, problem_index, problem_page
+from app.domain.errors import NotFound
+
+TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
+OWN: Final = ("page.css", "docs.js")
+READER: Final = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+HOUR: Final = {"Cache-Control": "public, max-age=3600"}
+
+router: Final = APIRouter(include_in_schema=False)
+
+
+@router.get("/problems")
+async def list_problems() -> Response:
+    """Return the index of problems."""
+    return HTMLResponse(problem_index(), headers=HOUR)
+
+
+@router.get("/problems/{slug}")
+async def explain_problem(slug: str) -> Response:
+    """Return the page that a problem's `type` refers to."""
+    if slug not in PROBLEMS:
+        raise NotFound
+    return HTMLResponse(problem_page(slug), headers=HOUR)
+
+
+@router.get("/docs")
+async def reference() -> Response:
+    """Return the reader of the OpenAPI document."""
+    return HTMLResponse(REFERENCE)
+
+
+@router.get("/docs/assets/{name}")
+async def reader_asset(name: str) -> Response:
+    """Return a file of the reader (Swagger UI, from the package fastapi-swagger)."""
+    return _asset(files("fastapi_swagger") / "resources", name, READER)
+
+
+@router.get("/static/{name}")
+async def own_asset(name: str) -> Response:
+    """Return a file of ours."""
+    return _asset(files("app.api") / "static", name, OWN)
+
+
+def _asset(folder: Traversable, name: str, known: tuple[str, ...]) -> Response:
+    if name not in known:
+        raise NotFound
+    media_type = TYPES[name[name.rindex(".") :]]
+    return Response((folder / name).read_bytes(), headers=HOUR, media_type=media_type)

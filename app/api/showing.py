@@ -1,0 +1,41 @@
+"""A task as an HTTP answer: the status document, its validators, and its headers."""
+
+import json
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.domain.task import StatusDocument, Task
+
+RETRY_AFTER_SECONDS: Final = 5
+CACHE_HEADERS: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Prefer"}
+
+
+def document(task: Task, *, public_url: str) -> dict[str, Any]:
+    """Return the status document as JSON values."""
+    return StatusDocument.of(task, public_url=public_url).model_dump(mode="json", exclude_none=True)
+
+
+def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer."""
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, status, headers=headers, media_type="application/json")
+
+
+def status_response(request: Request, task: Task, *, public_url: str) -> Response:
+    """Return a task's document, or 304 if the caller has it already (RFC 9110, section 13.1.2)."""
+    etag = f'W/"{task.seq}"'
+    headers = {"ETag": etag, **CACHE_HEADERS}
+    if not task.status.is_terminal:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if matches(request.headers.getlist("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    body = StatusDocument.of(task, public_url=public_url).model_dump_json(exclude_none=True)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def matches(values: list[str], etag: str) -> bool:
+    """Whether an If-None-Match names this entity tag, by weak comparison; `*` names every one."""
+    named = [tag.strip() for value in values for tag in value.split(",")]
+    return "*" in named or etag.removeprefix("W/") in (tag.removeprefix("W/") for tag in named)

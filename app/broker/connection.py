@@ -1,0 +1,120 @@
+"""Connections to RabbitMQ: publishing and consuming apart, each kept up by a task of its own.
+
+Apart, because a broker in alarm stops reading from connections that publish, while acknowledgements must still go out.
+Nothing here waits for a reconnection unless it is asked to: a publisher wants a refusal at once, a consumer patience.
+"""
+
+import asyncio
+import random
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+
+from app.domain.errors import BrokerUnavailable, ConfigurationError
+from app.observability.logging import get_log
+
+OLDEST: Final = (3, 10)
+CONNECT_SECONDS: Final = 5.0
+RECONNECT_SECONDS: Final = 0.5
+HEARTBEAT_SECONDS: Final = 10
+"""aiormq gives up a silent peer after (heartbeat + 1) x 3: 33 s, instead of three minutes by its default."""
+BLOCKED_PROBE_SECONDS: Final = 0.05
+
+log = get_log("broker")
+
+
+async def connect(url: str, *, name: str) -> AbstractConnection:
+    """Open one connection, which is not kept up.
+
+    Raises:
+        BrokerUnavailable: RabbitMQ does not answer, or refuses the user.
+        ConfigurationError: It is older than 3.10.
+    """
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await aio_pika.connect(
+                url, client_properties={"connection_name": name}, heartbeat=HEARTBEAT_SECONDS
+            )
+    except (aio_pika.exceptions.AMQPError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable(f"RabbitMQ does not answer: {error or type(error).__name__}") from error
+    try:
+        _check_version(connection)
+    except ConfigurationError:
+        await connection.close()
+        raise
+    return connection
+
+
+def _check_version(connection: AbstractConnection) -> None:
+    transport = connection.transport
+    version = str(transport.connection.server_properties.get("version", "0")) if transport else "0"
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise ConfigurationError(f"RabbitMQ {version} is too old: 3.10 or newer is needed")
+
+
+class BrokerConnection:
+    """A connection that comes back. `run` must be running; whoever needs one asks for the current one each time."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._url = url
+        self.name = name
+        self._current: AbstractConnection | None = None
+        self._up = asyncio.Event()
+
+    @property
+    def current(self) -> AbstractConnection | None:
+        """The open connection, or None while there is none."""
+        return self._current
+
+    async def connected(self) -> AbstractConnection:
+        """Wait until there is a connection, however long that takes."""
+        while self._current is None:
+            await self._up.wait()
+        return self._current
+
+    async def is_blocked(self) -> bool:
+        """Return whether the broker has stopped taking messages (a memory or disk alarm). Takes 50 ms if so.
+
+        aio-pika does not tell: its publish would hang until its timeout, and the message would arrive after the alarm.
+        """
+        connection = self._current
+        if connection is None or connection.transport is None:
+            return True
+        try:
+            async with asyncio.timeout(BLOCKED_PROBE_SECONDS):
+                await connection.transport.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    async def run(self) -> None:
+        """Connect, and connect again, for ever."""
+        told = False
+        try:
+            while True:
+                try:
+                    connection = await connect(self._url, name=self.name)
+                except BrokerUnavailable as error:
+                    if not told:
+                        log.warning("RabbitMQ is away", connection=self.name, reason=error.detail)
+                    told = True
+                else:
+                    log.info("connected to RabbitMQ", connection=self.name)
+                    told = False
+                    self._current = connection
+                    self._up.set()
+                    await self._until_closed(connection)
+                    log.warning("the connection to RabbitMQ was lost", connection=self.name)
+                await asyncio.sleep(RECONNECT_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # spreads reconnections
+        finally:
+            if self._current is not None:
+                await self._current.close()
+
+    async def _until_closed(self, connection: AbstractConnection) -> None:
+        closed = asyncio.Event()
+        connection.close_callbacks.add(lambda *_: closed.set())
+        if not connection.is_closed:
+            await closed.wait()
+        self._current = None
+        self._up.clear()

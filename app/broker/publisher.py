@@ -1,0 +1,113 @@
+"""Publisher: persistent, mandatory messages, each with its publisher confirm.
+
+A caller awaits the confirm of its own message; whether several share a write is decided in here. A nack, a return and
+a blocked broker each become an error of the domain; *unconfirmed* is an error of its own, since it may have arrived.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+
+from app.broker.connection import BrokerConnection
+from app.broker.topology import DEAD_QUEUE, WORK_EXCHANGE, delay_name, level_for
+from app.domain.errors import BrokerUnavailable, PublishUnconfirmed, QueueFull
+
+CONTENT_TYPE: Final = "application/vnd.longhaul.sealed"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What goes over the wire: the sealed envelope, and what is needed before it can be opened."""
+
+    task_id: UUID
+    message_id: str
+    action: str
+    queue: str
+    sealed: bytes
+    request_id: str | None = None
+
+
+class Publisher:
+    """Publishes over one channel of one connection; both are opened again when they were lost."""
+
+    def __init__(self, connection: BrokerConnection, *, timeout: timedelta) -> None:
+        self._connection = connection
+        self._timeout = timeout.total_seconds()
+        self._opening = asyncio.Lock()
+        self._opened: tuple[AbstractConnection, AbstractChannel] | None = None
+        self._exchanges: dict[str, AbstractExchange] = {}
+
+    async def publish(self, letter: Letter) -> None:
+        """Put a letter into its work queue; when this returns, the broker has it on disk.
+
+        Raises:
+            BrokerUnavailable: It was not sent, or no queue took it.
+            QueueFull: The broker refused it.
+            PublishUnconfirmed: It was sent, and may or may not have arrived, or may arrive later.
+        """
+        await self._publish(WORK_EXCHANGE, letter.queue, letter)
+
+    async def publish_later(self, letter: Letter, wait: timedelta) -> None:
+        """Put a letter into a delay queue, from which it comes back to its work queue; raises like `publish`.
+
+        Args:
+            letter: The message.
+            wait: After how long it is wanted. It may come back earlier, and is then to be parked again.
+        """
+        await self._publish(delay_name(level_for(wait)), letter.queue, letter)
+
+    async def bury(self, letter: Letter, reason: str) -> None:
+        """Put a letter into the dead letter queue, with the reason; raises like `publish`."""
+        await self._publish(WORK_EXCHANGE, DEAD_QUEUE, letter, reason=reason)
+
+    async def can_publish(self) -> bool:
+        """Return whether the broker is there and takes messages."""
+        return not await self._connection.is_blocked()
+
+    async def _publish(self, exchange: str, routing_key: str, letter: Letter, *, reason: str | None = None) -> None:
+        if self._connection.current is None:
+            raise BrokerUnavailable
+        if await self._connection.is_blocked():
+            raise BrokerUnavailable("The message broker has raised an alarm and takes nothing; nothing was accepted.")
+        sent = False
+        try:
+            async with asyncio.timeout(self._timeout):
+                target = await self._exchange(exchange)
+                sent = True
+                await target.publish(_message(letter, reason), routing_key, mandatory=True)
+        except DeliveryError as error:  # a nack
+            raise QueueFull from error
+        except PublishError as error:  # returned: no queue is bound
+            raise BrokerUnavailable("The queue does not exist; nothing was accepted.") from error
+        except (AMQPError, OSError, RuntimeError, TimeoutError) as error:  # aiormq raises RuntimeError on a closed one
+            raise (PublishUnconfirmed if sent else BrokerUnavailable) from error
+
+    async def _exchange(self, name: str) -> AbstractExchange:
+        async with self._opening:
+            connection = self._connection.current
+            if connection is None:
+                raise ConnectionResetError("no connection")
+            if self._opened is None or self._opened[0] is not connection or self._opened[1].is_closed:
+                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+                self._opened, self._exchanges = (connection, channel), {}
+            if name not in self._exchanges:
+                self._exchanges[name] = await self._opened[1].get_exchange(name, ensure=False)
+            return self._exchanges[name]
+
+
+def _message(letter: Letter, reason: str | None) -> Message:
+    headers = {"task_id": str(letter.task_id), "request_id": letter.request_id, "queue": letter.queue, "reason": reason}
+    return Message(
+        letter.sealed,
+        message_id=letter.message_id,
+        type=letter.action,
+        content_type=CONTENT_TYPE,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers={name: value for name, value in headers.items() if value is not None},
+    )

@@ -1,0 +1,112 @@
+"""Every exchange and queue, and the levels of delay.
+
+Declared once, at deployment (`longhaul admin declare`); the services only check that it is there. Queues are quorum
+queues: durable, confirmed by Raft. A delay is a queue whose messages expire after a fixed time and are dead-lettered
+back to their work queue: a fixed time each, since in a queue of mixed times the first would hold up the rest.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.common import FieldTable
+
+from app.domain.errors import ConfigurationError
+
+WORK_EXCHANGE: Final = "longhaul"
+DEAD_QUEUE: Final = "dead"
+
+DELAY_LEVELS: Final = tuple(timedelta(seconds=s) for s in (1, 5, 15, 60, 300, 900, 3600))
+
+SETTLING_SECONDS: Final = 2.0
+"""A quorum queue younger than about 1.5 s does not survive a crash of its node: its name is not on disk yet."""
+
+
+def delay_name(level: timedelta) -> str:
+    """Return the name of a delay's exchange and queue."""
+    return f"delay.{level // timedelta(seconds=1)}s"
+
+
+def level_for(wait: timedelta) -> timedelta:
+    """Return the level that brings a message back in good time: the longest one that is not longer than the wait.
+
+    What is left is waited for at a further level; less than the shortest level is rounded up to it.
+    """
+    return max((level for level in DELAY_LEVELS if level <= wait + timedelta(seconds=1)), default=DELAY_LEVELS[0])
+
+
+async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
+    """Declare everything; what is there already stays as it is.
+
+    Args:
+        connection: With the right to configure.
+        queues: The work queues and their depth limits.
+
+    Returns:
+        Whether anything was new; if so, this has waited until the broker has it safely on disk.
+
+    Raises:
+        ConfigurationError: Something of the same name but of another kind is there.
+    """
+    if await is_declared(connection, queues):
+        return False
+    async with await connection.channel() as channel:
+        await _declare_all(channel, queues)
+    await asyncio.sleep(SETTLING_SECONDS)
+    return True
+
+
+async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> None:
+    work = await channel.declare_exchange(WORK_EXCHANGE, ExchangeType.DIRECT, durable=True)
+    for name, depth_limit in queues.items():
+        arguments: FieldTable = {
+            "x-queue-type": "quorum",
+            # Depth is limited at admission; this is the backstop, and it refuses what comes instead of dropping.
+            "x-max-length": 2 * depth_limit,
+            "x-overflow": "reject-publish",
+        }
+        await (await channel.declare_queue(name, durable=True, arguments=arguments)).bind(work, name)
+    dead = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+    await dead.bind(work, DEAD_QUEUE)
+    for level in DELAY_LEVELS:
+        name = delay_name(level)
+        # A fanout of its own keeps the routing key, which leads back to the work queue when the time is over.
+        exchange = await channel.declare_exchange(name, ExchangeType.FANOUT, durable=True)
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": level // timedelta(milliseconds=1),
+            "x-dead-letter-exchange": WORK_EXCHANGE,
+            "x-dead-letter-strategy": "at-least-once",  # wants reject-publish, or it silently loses
+            "x-overflow": "reject-publish",
+        }
+        await (await channel.declare_queue(name, durable=True, arguments=arguments)).bind(exchange)
+
+
+async def is_declared(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
+    """Return whether every exchange and queue is there. Asks only, and declares nothing."""
+    exchanges = [WORK_EXCHANGE, *map(delay_name, DELAY_LEVELS)]
+    names = [*queues, DEAD_QUEUE, *map(delay_name, DELAY_LEVELS)]
+    channel = await connection.channel()
+    try:
+        for name in exchanges:
+            await channel.get_exchange(name, ensure=True)
+        for name in names:
+            await channel.get_queue(name, ensure=True)
+    except ChannelNotFoundEntity:
+        return False  # the broker has closed the channel
+    await channel.close()
+    return True
+
+
+async def require_declared(connection: AbstractConnection, queues: Mapping[str, int]) -> None:
+    """Stop a start on a broker that was not prepared.
+
+    Raises:
+        ConfigurationError: Something is missing.
+    """
+    if not await is_declared(connection, queues):
+        raise ConfigurationError("The queues are not declared: run `longhaul admin declare` once.")

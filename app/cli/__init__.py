@@ -1,0 +1,1 @@
+"""The command line door: `longhaul`. What users do goes over HTTP, like any other client's calls."""

@@ -1,0 +1,35 @@
+"""Envelope: what a message carries. It alone is enough to rebuild its task."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.task import Owner
+
+
+class Envelope(BaseModel):
+    """The whole of a task's order, sealed before it leaves the process.
+
+    Times are milliseconds since the epoch, on Redis' clock. `message_id` names this very message: of all copies, only
+    the one that the task's hash names as its guard may start the task.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    task_id: UUID
+    run: int = 1
+    message_id: str
+    action: str
+    queue: str
+    owner: Owner
+    params: dict[str, Any]
+    labels: tuple[str, ...] = ()
+    max_attempts: int
+    created_at: int
+    request_id: str | None = None
+    fingerprint: str | None = None
+
+    def copy_with(self, message_id: str) -> "Envelope":
+        """Return the same order under the id of another message."""
+        return self.model_copy(update={"message_id": message_id})

@@ -1,0 +1,1 @@
+"""What tasks made: the files that their callers download."""

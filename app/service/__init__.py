@@ -1,0 +1,1 @@
+"""What can be asked of Longhaul; every door calls these, and nothing deeper."""

@@ -1,0 +1,45 @@
+"""Results: who may read which file."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+from app.domain.errors import Conflict, Gone, NotFinished, NotFound
+from app.domain.lifecycle import TaskStatus
+from app.domain.task import ResultFile
+from app.results.store import ResultStore
+from app.security.principal import Principal
+from app.service.status import Statuses
+
+
+class Results:
+    """Hands out result files on behalf of their owners."""
+
+    def __init__(self, *, statuses: Statuses, results: ResultStore) -> None:
+        self._statuses = statuses
+        self._results = results
+
+    async def describe(self, task_id: UUID, *, principal: Principal) -> ResultFile:
+        """Return the task's result file, which is there at this moment.
+
+        Raises:
+            NotFound: No such task of the caller's, or it has no file.
+            NotFinished: It has not ended.
+            Conflict: It ended otherwise than COMPLETED.
+            Gone: The file was removed.
+        """
+        task = await self._statuses.read(task_id, principal=principal)
+        if not task.status.is_terminal:
+            raise NotFinished
+        if task.status is not TaskStatus.COMPLETED:
+            raise Conflict(f"The task is {task.status}; it has no result.")
+        if task.result is None:
+            raise NotFound("The task has no result file.")
+        expired = task.expires_at is not None and task.expires_at <= datetime.now(UTC)
+        if expired or not await self._results.exists(task.result):
+            raise Gone("The result has been removed.")
+        return task.result
+
+    async def read(self, file: ResultFile, start: int, end: int) -> AsyncIterator[bytes]:
+        """Return the file's bytes from `start` up to, not including, `end`."""
+        return await self._results.read(file, start, end)

@@ -1,0 +1,74 @@
+"""The connection to Redis: one bounded pool per process, and what a lost answer turns into."""
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from app.domain.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+OLDEST: Final = (6, 2)
+POOL_SIZE: Final = 64
+
+
+def connect(url: str) -> Redis:
+    """Return a client for commands; nothing is opened yet. One client serves the whole process.
+
+    A call is sent at most three times within a few hundred milliseconds; then it is the caller's turn to wait. The
+    health check stays off: in redis-py 8.1 the error of its PING escapes the retry.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=POOL_SIZE,
+        timeout=5,
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        health_check_interval=0,
+        retry=Retry(
+            ExponentialWithJitterBackoff(base=0.05, cap=0.3),
+            2,
+            supported_errors=(RedisConnectionError, RedisTimeoutError),
+        ),
+    )
+    return Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def open_redis(url: str) -> "AsyncIterator[Redis]":
+    """Open the process's client and close it.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+        ConfigurationError: It is older than 6.2.
+    """
+    redis = connect(url)
+    try:
+        await _check_version(redis)
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+async def _check_version(redis: Redis) -> None:
+    try:
+        version = str((await redis.info("server"))["redis_version"])
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise ConfigurationError(f"Redis {version} is too old: 6.2 or newer is needed")
+
+
+async def answers(redis: Redis) -> bool:
+    """Return whether Redis answers a PING."""
+    try:
+        return bool(await redis.ping())
+    except (RedisError, OSError):
+        return False

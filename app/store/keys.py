@@ -1,0 +1,64 @@
+"""Every key and channel in Redis; none is spelled anywhere else.
+
+| name                            | type    | TTL begins with       | what                                   |
+| ------------------------------- | ------- | --------------------- | -------------------------------------- |
+| `longhaul:{sNN}:task:<uuid>`    | hash    | the task's end        | a task; `HGETALL` is readable          |
+| `longhaul:owner:<digest>:tasks` | zset    | the newest submission | ids of an owner's tasks, by created_at |
+| `longhaul:owner:<digest>`       | channel |                       | the documents of an owner's tasks      |
+
+`sNN` is a fixed shard of the task's id: all keys of a task share one slot of a Redis Cluster. What is outside of a
+task's slot is a set of ids, never a counter.
+"""
+
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+from app.domain.task import Owner
+
+SHARDS: Final = 16
+
+PUBLIC_FIELDS: Final = (
+    "owner",
+    "action",
+    "queue",
+    "status",
+    "seq",
+    "run",
+    "attempt",
+    "max_attempts",
+    "progress",
+    "message",
+    "labels",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "expires_at",
+    "result",
+    "error",
+    "fingerprint",
+)
+"""The fields of a task's hash that make its document, in the order in which scripts return and publish them."""
+
+
+def task_key(task_id: UUID) -> str:
+    """Return the key of a task's hash."""
+    return f"longhaul:{{s{task_id.int % SHARDS:02d}}}:task:{task_id}"
+
+
+def owner_id(owner: Owner) -> str:
+    """Return the digest by which keys name an owner: 32 hexadecimal digits."""
+    return sha256(f"{owner.issuer}\0{owner.subject}".encode()).hexdigest()[:32]
+
+
+def owner_tasks_key(owner: str) -> str:
+    """Return the key of an owner's list of task ids, scored by `created_at` in ms."""
+    return f"longhaul:owner:{owner}:tasks"
+
+
+def owner_channel(owner: str) -> str:
+    """Return the channel on which the documents of an owner's tasks are published."""
+    return f"{OWNER_CHANNEL_PREFIX}{owner}"
+
+
+OWNER_CHANNEL_PREFIX: Final = "longhaul:owner:"

@@ -1,0 +1,136 @@
+"""Subscriptions: one Pub/Sub connection per process, its channels counted.
+
+Whoever watches an owner's tasks shares one subscription to that owner's channel. Pub/Sub is at most once and loses
+everything while a connection is down; so after each reconnection every listener is told to read a snapshot again.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Final, Protocol
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from app.domain.errors import StoreUnavailable
+from app.domain.task import Task
+from app.observability.logging import get_log
+from app.store.keys import owner_channel
+from app.store.tasks import published_task
+
+RECONNECT_SECONDS: Final = 0.5
+READ_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 15.0
+CONFIRM_SECONDS: Final = 5.0
+
+log = get_log("store")
+
+
+class Listener(Protocol):
+    """Somebody who watches; both calls must return at once."""
+
+    def published(self, task: Task) -> None:
+        """Take a new state of one of the owner's tasks."""
+
+    def interrupted(self) -> None:
+        """Know that something may have been missed: a snapshot must be read again."""
+
+
+class Subscriptions:
+    """The process's subscription connection. `run` must be running for anything to arrive."""
+
+    def __init__(self, url: str) -> None:
+        # No retry inside of redis-py: it would reconnect unseen, and what was published meanwhile would be missed.
+        self._redis = Redis.from_url(
+            url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0
+        )
+        self._pubsub: PubSub | None = None
+        self._listeners: dict[bytes, set[Listener]] = {}
+        self._confirmed: dict[bytes, asyncio.Event] = {}
+        self._interrupted: set[bytes] = set()
+        self._wanted = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def listening(self, owner: str, listener: Listener) -> AsyncIterator[None]:
+        """Listen to an owner's channel; nothing that is published inside of the block is missed.
+
+        Raises:
+            StoreUnavailable: Redis does not confirm the subscription in time.
+        """
+        channel = owner_channel(owner).encode()
+        self._listeners.setdefault(channel, set()).add(listener)
+        confirmed = self._confirmed.setdefault(channel, asyncio.Event())
+        self._wanted.set()
+        try:
+            await self._subscribe(channel, confirmed)
+            yield
+        finally:
+            listeners = self._listeners[channel]
+            listeners.discard(listener)
+            if not listeners:
+                del self._listeners[channel], self._confirmed[channel]
+                if self._pubsub is not None:
+                    with contextlib.suppress(RedisError, OSError):
+                        await self._pubsub.unsubscribe(channel)
+
+    async def _subscribe(self, channel: bytes, confirmed: asyncio.Event) -> None:
+        try:
+            if self._pubsub is not None and not confirmed.is_set():
+                await self._pubsub.subscribe(channel)  # otherwise the next connection subscribes to it
+            await asyncio.wait_for(confirmed.wait(), CONFIRM_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailable from error
+
+    async def run(self) -> None:
+        """Read what is published and hand it on, for ever; connects anew after a failure."""
+        try:
+            while True:
+                await self._wanted.wait()
+                try:
+                    await self._read_one_connection()
+                except (RedisError, OSError) as error:
+                    log.warning("the subscription connection was lost", error=type(error).__name__)
+                    self._interrupted.update(channel for channel, event in self._confirmed.items() if event.is_set())
+                    for event in self._confirmed.values():
+                        event.clear()
+                await asyncio.sleep(RECONNECT_SECONDS)
+        finally:
+            await self._redis.aclose()
+
+    async def _read_one_connection(self) -> None:
+        async with self._redis.pubsub() as pubsub:
+            if self._listeners:
+                await pubsub.subscribe(*self._listeners)
+            self._pubsub = pubsub
+            try:
+                heard = asyncio.get_running_loop().time()
+                while True:
+                    message = await pubsub.get_message(timeout=READ_SECONDS)
+                    now = asyncio.get_running_loop().time()
+                    if message is not None:
+                        heard = now
+                        self._hand_on(message)
+                    elif now - heard > SILENCE_SECONDS:
+                        raise ConnectionResetError("no answer to a ping")
+                    else:
+                        await pubsub.ping()  # a dead peer is only seen by asking it
+            finally:
+                self._pubsub = None
+
+    def _hand_on(self, message: dict[str, Any]) -> None:
+        channel = message["channel"]
+        listeners = list(self._listeners.get(channel, ()))
+        if message["type"] == "subscribe" and channel in self._confirmed:
+            self._confirmed[channel].set()
+            if channel in self._interrupted:
+                self._interrupted.discard(channel)
+                for listener in listeners:
+                    listener.interrupted()
+        elif message["type"] == "message":
+            task = published_task(message["data"])
+            if task is not None:
+                for listener in listeners:
+                    listener.published(task)
