@@ -88,7 +88,7 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             publishing=publishing,
             consuming=consuming,
             publisher=Publisher(publishing, timeout=timedelta(seconds=settings.publish_timeout_seconds)),
-            sealer=Sealer(settings.encryption_keys),
+            sealer=Sealer({key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()}),
             results=ResultStore(settings.results_url),
         )
 

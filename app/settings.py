@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretBytes,
     SecretStr,
     ValidationError,
     field_validator,
@@ -110,22 +110,18 @@ class LogSettings(Section):
     format: Literal["text", "json"] = "text"
 
 
-def _key_bytes(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise ValueError("not base64") from error
-
-
-def _aes_key(value: bytes) -> bytes:
-    if len(value) != AES_KEY_BYTES:
+def _aes_key(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise ValueError("not base64") from error
+    if isinstance(value, bytes) and len(value) != AES_KEY_BYTES:
         raise ValueError(f"{AES_KEY_BYTES} bytes are needed, as base64")
     return value
 
 
-SealingKey = Annotated[bytes, BeforeValidator(_key_bytes), AfterValidator(_aes_key), Field(repr=False)]
+SealingKey = Annotated[SecretBytes, BeforeValidator(_aes_key)]
 
 
 class Settings(Section):

@@ -1,8 +1,13 @@
 """How a handler ends: it returns a Result, or nothing, or it raises."""
 
+import traceback
 from dataclasses import dataclass
+from typing import Any, Final
 
+from app.domain.errors import LeaseLost, LonghaulError
 from app.domain.task import ResultFile
+
+MAX_DETAIL: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +15,42 @@ class Result:
     """What a handler made; `Job.save` returns it, and the handler returns it in turn."""
 
     file: ResultFile | None = None
+
+
+class AttemptFailed(LonghaulError):
+    """The work failed."""
+
+    slug = "handler-error"
+
+    def __init__(self, detail: str, *, where: str = "") -> None:
+        """Describe the failure.
+
+        Args:
+            detail: For the task's owner: what the handler said.
+            where: For the log: the kind of error and its place in the code, without what it said.
+        """
+        super().__init__(detail[:MAX_DETAIL])
+        self.where = where
+
+
+def failure(error: Exception) -> LonghaulError:
+    """Return what to make of an error that a handler raised: a lost lease stays one, all else is a failed attempt."""
+    if isinstance(error, LeaseLost):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    kind = type(error).__name__
+    return AttemptFailed(f"{kind}: {error}", where=f"{kind}{place}")
+
+
+def result_of(returned: Any) -> Result:
+    """Return what a handler returned as a Result; None is an empty one.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if returned is None:
+        return Result()
+    if not isinstance(returned, Result):
+        raise TypeError(f"a handler returns what job.save returned, or None, and not {type(returned).__name__}")
+    return returned

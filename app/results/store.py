@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
@@ -18,6 +18,9 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from app.domain.errors import Gone, StoreUnavailable
 from app.domain.task import ResultFile
+
+if TYPE_CHECKING:
+    from obstore import GetResult  # a type only: obstore has it in its stubs
 
 CHUNK_BYTES: Final = 256 * 1024
 
@@ -78,7 +81,7 @@ class ResultStore:
         return _chunks(found)
 
 
-async def _chunks(found: obstore.GetResult | None) -> AsyncIterator[bytes]:
+async def _chunks(found: "GetResult | None") -> AsyncIterator[bytes]:
     if found is not None:  # no store reads an empty range
         async for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
             yield bytes(chunk)

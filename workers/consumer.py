@@ -1,0 +1,109 @@
+"""Consumer: one queue, on a channel of its own; deliveries become executions, as many at once as there are slots."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from app.broker.connection import BrokerConnection
+from app.broker.delivery import Delivery
+from app.broker.publisher import Publisher
+from app.domain.errors import LonghaulError
+from app.observability.logging import get_log
+from app.settings import QueueSettings
+
+REOPEN_SECONDS: Final = 1.0
+
+Value = TypeVar("Value")
+
+log = get_log("consumer")
+
+
+class Consumer:
+    """Consumes one queue until it is told to stop. Running executions outlive a lost channel."""
+
+    def __init__(
+        self,
+        queue: str,
+        settings: QueueSettings,
+        *,
+        connection: BrokerConnection,
+        publisher: Publisher,
+        execute: Callable[[Delivery], Awaitable[None]],
+        stopping: asyncio.Event,
+    ) -> None:
+        self._queue = queue
+        self._settings = settings
+        self._connection = connection
+        self._publisher = publisher
+        self._execute = execute
+        self._stopping = stopping
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._executions: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Consume; after `stopping` is set, give back what has not begun and wait for what runs."""
+        while not self._stopping.is_set():
+            try:
+                await self._consume()
+            except ChannelNotFoundEntity:
+                log.warning("the queue is not declared: run `longhaul admin declare`", queue=self._queue)
+            except (AMQPError, OSError, RuntimeError) as error:
+                log.warning("the consumer's channel was lost", queue=self._queue, error=type(error).__name__)
+            await self._stop_or(asyncio.sleep(REOPEN_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
+        if self._executions:
+            await asyncio.wait(self._executions)
+
+    async def _consume(self) -> None:
+        """Consume over one channel, until it is closed or the engine stops."""
+        connection = await self._stop_or(self._connection.connected())
+        if connection is None:
+            return
+        channel: AbstractChannel = await connection.channel(publisher_confirms=False)
+        closed = asyncio.Event()
+        channel.close_callbacks.add(lambda *_: closed.set())
+        await channel.set_qos(prefetch_count=self._settings.prefetch)
+        queue = await channel.get_queue(self._queue, ensure=True)
+        tag = await queue.consume(self._received)
+        log.info("consuming", queue=self._queue, prefetch=self._settings.prefetch, slots=self._settings.concurrency)
+        await self._stop_or(closed.wait())
+        if self._stopping.is_set() and not closed.is_set():
+            await queue.cancel(tag)  # the channel stays open: what runs acknowledges over it
+
+    async def _stop_or(self, awaitable: Awaitable[Value]) -> Value | None:
+        """Wait for something, or until the engine stops."""
+        work = asyncio.ensure_future(awaitable)
+        stop = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            if not work.done():
+                work.cancel()
+        return work.result() if work.done() and not work.cancelled() else None
+
+    async def _received(self, message: AbstractIncomingMessage) -> None:
+        """Begin an execution; aio-pika would swallow what a callback raises, so nothing is awaited here."""
+        delivery = Delivery(message, self._queue, self._publisher)
+        task = asyncio.create_task(self._run(delivery), name=f"execution {message.message_id}")
+        self._executions.add(task)
+        task.add_done_callback(self._executions.discard)
+
+    async def _run(self, delivery: Delivery) -> None:
+        async with self._slots:
+            if self._stopping.is_set():
+                await delivery.give_back()
+                return
+            try:
+                await self._execute(delivery)
+            except LonghaulError as error:  # a server stayed away until the delivery was lost: it comes again
+                log.warning("an execution was given up", reason=error.detail)
+                await delivery.give_back()
+            except Exception:
+                log.exception("an execution failed")
+                await asyncio.sleep(REOPEN_SECONDS)  # or a message that we cannot handle would spin
+                await delivery.give_back()

@@ -1,0 +1,93 @@
+"""The inside of a job's process: run one `def` handler, report over the pipe, and end."""
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any, Final, cast
+
+from app.domain.action import ActionCatalogue
+from app.domain.errors import LeaseLost, LonghaulError
+from workers.executors import pipe
+from workers.job import BlockingJob
+from workers.outcome import AttemptFailed, Result, failure, result_of
+from workers.registry import BlockingHandler, Registry
+
+REPORT_SECONDS: Final = 0.05
+"""A report waits for the next one if the last was sent more recently; the last one before a pause is never kept back
+for longer than until the next word over the pipe."""
+
+
+class PipeReporter:
+    """The child's end of the pipe."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._out = connection
+        self._in = connection.makefile("rb")
+        self._waiting: tuple[int, str | None] | None = None
+        self._sent_at = 0.0
+
+    def order(self) -> dict[str, Any]:
+        """Read the order."""
+        return self._read()
+
+    def progress(self, percent: int, message: str | None) -> None:
+        last_message = self._waiting[1] if self._waiting else None
+        self._waiting = percent, message if message is not None else last_message
+        if time.monotonic() - self._sent_at >= REPORT_SECONDS:
+            self._send_waiting()
+
+    def commit(self, checkpoint: Any) -> None:
+        self._ask(kind=pipe.COMMIT, checkpoint=checkpoint)
+
+    def save(self, path: Path, content_type: str | None, filename: str | None) -> Result:
+        answer = self._ask(kind=pipe.SAVE, path=str(path.absolute()), content_type=content_type, filename=filename)
+        return pipe.result_from(answer["result"])
+
+    def finished(self, result: Result) -> None:
+        """Say that the work is done."""
+        self._send_waiting()
+        self._out.sendall(pipe.line(kind=pipe.FINISHED, result=pipe.result_fields(result)))
+
+    def failed(self, error: LonghaulError) -> None:
+        """Say that the work has failed."""
+        where = error.where if isinstance(error, AttemptFailed) else ""
+        self._out.sendall(pipe.line(kind=pipe.FAILED, detail=error.detail, where=where))
+
+    def _ask(self, **fields: Any) -> dict[str, Any]:
+        self._send_waiting()
+        self._out.sendall(pipe.line(**fields))
+        answer = self._read()
+        if "error" in answer:
+            raise LeaseLost if answer["error"] == pipe.LEASE_LOST else ValueError(answer["error"])
+        return answer
+
+    def _send_waiting(self) -> None:
+        if self._waiting is not None:
+            percent, message = self._waiting
+            self._waiting = None
+            self._out.sendall(pipe.line(kind=pipe.PROGRESS, percent=percent, message=message))
+            self._sent_at = time.monotonic()
+
+    def _read(self) -> dict[str, Any]:
+        words = self._in.readline()
+        if not words:
+            raise LeaseLost("The engine is gone.")
+        return cast("dict[str, Any]", json.loads(words))
+
+
+def run_job(connection: socket.socket, registry: Registry) -> None:
+    """Read an order from the pipe, do it, and report its end. Never raises: what happens goes over the pipe."""
+    reporter = PipeReporter(connection)
+    try:
+        order = reporter.order()
+        handler = registry.handlers[order["action"]]
+        context = pipe.context_of(order)
+        catalogue = ActionCatalogue([handler.action], dataset_ids=context.datasets.keys() or [0])
+        params = catalogue.adapter.validate_json(json.dumps({"action": order["action"], **order["params"]}))
+        function = cast("BlockingHandler", handler.function)
+        result = result_of(function(BlockingJob(context, reporter), params))
+    except Exception as error:  # noqa: BLE001  # a handler may raise anything
+        reporter.failed(failure(error))
+    else:
+        reporter.finished(result)

@@ -1,0 +1,66 @@
+"""The words that an engine and a job's process exchange: one JSON object a line, over a socket pair.
+
+The engine sends the order, and an answer to each `commit` and `save`; the child sends reports, and its end.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from app.domain.task import ResultFile
+from app.settings import Dataset
+from workers.job import JobContext
+from workers.outcome import Result
+
+MAX_LINE_BYTES: Final = 1024 * 1024
+"""A checkpoint has 64 KiB; escaped, and with the rest of the line, it stays well below this."""
+
+PROGRESS: Final = "progress"
+COMMIT: Final = "commit"
+SAVE: Final = "save"
+FINISHED: Final = "finished"
+FAILED: Final = "failed"
+LEASE_LOST: Final = "lease-lost"
+
+
+def line(**fields: Any) -> bytes:
+    """Write one message."""
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def order(action: str, params: dict[str, Any], context: JobContext) -> bytes:
+    """Write the first message: what the child is to do."""
+    return line(
+        action=action,
+        params=params,
+        task_id=str(context.task_id),
+        attempt=context.attempt,
+        token=context.token,
+        checkpoint=context.checkpoint,
+        datasets={dataset_id: dataset.model_dump() for dataset_id, dataset in context.datasets.items()},
+        workspace=str(context.workspace),
+    )
+
+
+def context_of(order: dict[str, Any]) -> JobContext:
+    """Read the context back out of an order."""
+    return JobContext(
+        task_id=UUID(order["task_id"]),
+        attempt=order["attempt"],
+        token=order["token"],
+        checkpoint=order["checkpoint"],
+        datasets={int(dataset_id): Dataset(**fields) for dataset_id, fields in order["datasets"].items()},
+        workspace=Path(order["workspace"]),
+    )
+
+
+def result_fields(result: Result) -> dict[str, Any] | None:
+    """Write a Result; None for an empty one."""
+    return asdict(result.file) if result.file else None
+
+
+def result_from(fields: dict[str, Any] | None) -> Result:
+    """Read a Result."""
+    return Result(ResultFile(**fields)) if fields else Result()
