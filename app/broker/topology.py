@@ -31,12 +31,16 @@ def delay_name(level: timedelta) -> str:
     return f"delay.{level // timedelta(seconds=1)}s"
 
 
-def level_for(wait: timedelta) -> timedelta:
-    """Return the level that brings a message back in good time: the longest one that is not longer than the wait.
+LATENESS: Final = timedelta(seconds=2)
+"""By how much a delay may be too long, if that saves further rounds."""
 
-    What is left is waited for at a further level; less than the shortest level is rounded up to it.
+
+def level_for(wait: timedelta) -> timedelta:
+    """Return the level that brings a message back in good time: the longest one that is hardly longer than the wait.
+
+    What is left afterwards is waited for at a further level.
     """
-    return max((level for level in DELAY_LEVELS if level <= wait + timedelta(seconds=1)), default=DELAY_LEVELS[0])
+    return max((level for level in DELAY_LEVELS if level <= wait + LATENESS), default=DELAY_LEVELS[0])
 
 
 async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:

@@ -1,7 +1,8 @@
 """What users do with tasks, on the command line: submit, watch, status, list, result.
 
 These commands go over HTTP by `app.client`, like any other user, and so prove the contract daily. Exit codes are a part
-of it: 0 COMPLETED (or done), 1 FAILED or CANCELLED, 2 usage or refused, 3 no service to be reached, 130 Ctrl-C.
+of it: 0 COMPLETED (or done), 1 FAILED or CANCELLED (or a download that is not the promised file), 2 usage or refused,
+3 no service to be reached, 130 Ctrl-C.
 """
 
 import asyncio
@@ -332,8 +333,10 @@ def _print_json(document: "StatusDocument") -> None:
 
 
 def _tell(error: "ClientError", seconds: float) -> None:
+    from app.client.progress import printable  # noqa: PLC0415
+
     if seconds >= 1:  # below, nobody has begun to wonder
-        _say(f"{error}; trying again in {seconds:.0f} s")
+        _say(f"{printable(str(error))}; trying again in {seconds:.0f} s")
 
 
 def _say(sentence: str) -> None:

