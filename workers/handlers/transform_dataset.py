@@ -7,11 +7,12 @@ again; the chunks of the last pass that were lost with the old workspace are.
 This module is imported by every process that the engine starts: polars comes when the handler runs.
 """
 
+# ruff: noqa: PLC0415  # what is heavy is imported when the handler runs, not when the engine looks for it
+
 import time
 from typing import TYPE_CHECKING
 
 from app.actions.transform_dataset import TransformDataset
-from workers.handlers.datasets import dataset_of, open_dataset
 from workers.job import BlockingJob
 from workers.outcome import Result
 from workers.registry import handles
@@ -33,11 +34,11 @@ def transform_dataset(job: BlockingJob, params: TransformDataset) -> Result:
         DatasetUnreadable: The dataset cannot be read; says why.
         WindowsDiffer: Two passes of one attempt came to different windows.
     """
-    dataset = dataset_of(job.datasets, params.id)
-    opened = open_dataset(dataset, job.workspace)
-
+    from workers.handlers.datasets import dataset_of, open_dataset
     from workers.handlers.windows import Windows
 
+    job.progress(0, "reading")
+    opened = open_dataset(dataset_of(job.datasets, params.id), job.workspace)
     windows = Windows(opened, every=params.every, aggregate=params.aggregate, folder=job.workspace / "windows")
     chunks = windows.chunks
     total = opened.rows * params.repeat

@@ -1,8 +1,9 @@
 """All that a report computes, step by step: profiles, gaps, anomalies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 
@@ -16,6 +17,8 @@ from workers.handlers.report.steps import Steps
 from workers.handlers.report.unusual_days import daily, find_unusual_days
 
 Report = Callable[[float, str], None]
+
+PROFILED = 0.3  # the share of the work after which all columns are profiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,52 +75,30 @@ def analyse(opened: OpenedDataset, dataset: Dataset, steps: Steps, report: Repor
         opened: The dataset in the workspace.
         dataset: What the configuration says of it.
         steps: Does each step once.
-        report: Is told the share of cells looked at, 0 to 1, and what comes next.
+        report: Is told the share of the work done, 0 to 1, by the cells looked at, and what comes next.
     """
     report(0.0, "sorting")
     source = opened.scan().collect()
-    names = {"time_column": dataset.time_column, "series_column": dataset.series_column}
     rows = source.unique(maintain_order=True).sort(dataset.series_column, dataset.time_column, maintain_order=True)
-    series = sorted(rows[dataset.series_column].unique())
-
-    profiles: list[ColumnProfile] = []
-    for number, column in enumerate(source.columns):
-        report(0.3 * number / source.width, f"profiling column {column}")
-        profiles.append(steps.do(f"profile {number}", lambda c=column: profile_column(source[c], **names)))  # type: ignore[misc]
-    steps.commit()
+    profiles = _profile(source, dataset, steps, report)
     measures = measures_of(profiles)
 
     coverage: list[Coverage] = []
     searches: dict[str, list[Search]] = {}
     done = 0
-    for number, name in enumerate(series):
+    for number, name in enumerate(sorted(rows[dataset.series_column].unique())):
         own = _rows_of(rows, dataset, name)
-        report(0.3 + 0.7 * done / rows.height, f"looking for gaps and anomalies in {name}")
         if own.is_empty():
             continue
+        report(PROFILED + (1 - PROFILED) * done / rows.height, f"looking for gaps and anomalies in {name}")
+        of_series = _Series(rows=own, dataset=dataset, name=name, prefix=f"series {number}", steps=steps)
         if dataset.interval_seconds is None:
-            days = daily(own, measures, time_column=dataset.time_column)
-            for column in [None, *measures]:
-                search = steps.do(
-                    f"days {number} {column}",
-                    lambda d=days, s=name, c=column: find_unusual_days(d, series=s, column=c),  # type: ignore[misc]
-                )
-                searches.setdefault(column or "rows", []).append(search)
+            found = of_series.unusual_days(measures)
         else:
-            interval = timedelta(seconds=dataset.interval_seconds)
-            times = own[dataset.time_column]
-            coverage.append(
-                steps.do(f"gaps {number}", lambda t=times, s=name: find_gaps(t, series=s, interval=interval))  # type: ignore[misc]
-            )
-            own = own.unique(dataset.time_column, keep="first", maintain_order=True)
-            for place, column in enumerate(measures):
-                readings = own.select(time=dataset.time_column, value=column)
-                search = steps.do(
-                    f"anomalies {number} {column}",
-                    lambda r=readings, s=name, c=column: find_anomalies(r, series=s, column=c, interval=interval),  # type: ignore[misc]
-                )
-                searches.setdefault(column, []).append(search)
-                report(0.3 + 0.7 * (done + own.height * (place + 1) / len(measures)) / rows.height, f"searched {column} in {name}")
+            coverage.append(of_series.gaps(timedelta(seconds=dataset.interval_seconds)))
+            found = of_series.anomalies(measures, timedelta(seconds=dataset.interval_seconds))
+        for column, search in found:
+            searches.setdefault(column, []).append(search)
         done += own.height
     steps.commit()
     return Analysis(
@@ -134,6 +115,51 @@ def analyse(opened: OpenedDataset, dataset: Dataset, steps: Steps, report: Repor
             if all(search["skipped"] for search in found)
         },
     )
+
+
+def _profile(source: pl.DataFrame, dataset: Dataset, steps: Steps, report: Report) -> list[ColumnProfile]:
+    names = {"time_column": dataset.time_column, "series_column": dataset.series_column}
+    profiles = []
+    for number, column in enumerate(source.iter_columns()):
+        report(PROFILED * number / source.width, f"profiling column {column.name}")
+        profiles.append(steps.do(f"profile {number}", partial(profile_column, column, **names)))
+    steps.commit()
+    return profiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Series:
+    """One series' steps. `prefix` names them in the checkpoint, where a name from the data might be a book."""
+
+    rows: pl.DataFrame
+    dataset: Dataset
+    name: str
+    prefix: str
+    steps: Steps
+
+    def gaps(self, interval: timedelta) -> Coverage:
+        times = self.rows[self.dataset.time_column]
+        coverage: Coverage = self.steps.do(
+            f"{self.prefix} gaps", partial(find_gaps, times, series=self.name, interval=interval)
+        )
+        return coverage
+
+    def anomalies(self, measures: list[str], interval: timedelta) -> Iterator[tuple[str, Search]]:
+        distinct = self.rows.unique(self.dataset.time_column, keep="first", maintain_order=True)
+        for number, column in enumerate(measures):
+            readings = distinct.select(time=self.dataset.time_column, value=column)
+            search = partial(find_anomalies, readings, series=self.name, column=column, interval=interval)
+            yield column, self.steps.do(f"{self.prefix} measure {number}", search)
+
+    def unusual_days(self, measures: list[str]) -> Iterator[tuple[str, Search]]:
+        days = daily(self.rows, measures, time_column=self.dataset.time_column)
+        yield (
+            "rows",
+            self.steps.do(f"{self.prefix} rows", partial(find_unusual_days, days, series=self.name, column=None)),
+        )
+        for number, column in enumerate(measures):
+            search = partial(find_unusual_days, days, series=self.name, column=column)
+            yield column, self.steps.do(f"{self.prefix} measure {number}", search)
 
 
 def _rows_of(rows: pl.DataFrame, dataset: Dataset, series: str) -> pl.DataFrame:

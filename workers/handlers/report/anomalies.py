@@ -1,8 +1,9 @@
 """Anomalies of a measure in a regular series: spikes, jumps and flat lines.
 
-All three rest on the median and on the MAD, the median absolute deviation, which a few wild readings cannot move; 1.4826
-times the MAD estimates a standard deviation where the readings are normal (P. J. Rousseeuw, C. Croux, "Alternatives to
-the Median Absolute Deviation", J. Am. Stat. Assoc. 88, 1993). An anomaly is a reading worth a look, not an error.
+All three rest on the median and on the MAD, the median absolute deviation, which a few wild readings cannot move.
+1.4826 times the MAD estimates a standard deviation where the readings are normal (P. J. Rousseeuw, C. Croux,
+"Alternatives to the Median Absolute Deviation", J. Am. Stat. Assoc. 88, 1993). An anomaly is a reading worth a look,
+not an error.
 """
 
 from datetime import timedelta
@@ -28,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Anomaly(TypedDict):
-    """One reading, or a run of equal ones. Times are RFC 3339; `score` is in robust standard deviations, or readings."""
+    """One reading, or a run of equal ones; times are RFC 3339."""
 
     series: str
     column: str
@@ -39,6 +40,7 @@ class Anomaly(TypedDict):
     value: float
     expected: float
     score: float
+    """In robust standard deviations; of a flat line, in readings."""
 
 
 class Search(TypedDict):
@@ -79,14 +81,15 @@ def find_anomalies(readings: pl.DataFrame, *, series: str, column: str, interval
     median, sigma = _surroundings(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = np.abs(values - median) / sigma
-    spikes = np.nonzero(scores > SPIKE_SIGMAS)[0]
+    spikes = np.nonzero(scores > SPIKE_SIGMAS)[0].tolist()
     found += [("spike", i, i, values[i], median[i], scores[i]) for i in spikes]
 
     changes = np.diff(values)
-    change_sigma = MAD_TO_SIGMA * float(np.median(np.abs(changes[~np.isnan(changes)])))
+    known = np.abs(changes[~np.isnan(changes)])  # none, where every other reading is missing
+    change_sigma = MAD_TO_SIGMA * float(np.median(known)) if len(known) else 0.0
     if change_sigma > 0:
-        explained = set(spikes) | set(spikes - 1)
-        jumps = (i for i in np.nonzero(np.abs(changes) > JUMP_SIGMAS * change_sigma)[0] if i not in explained)
+        explained = {i for spike in spikes for i in (spike - 1, spike)}
+        jumps = (i for i in np.nonzero(np.abs(changes) > JUMP_SIGMAS * change_sigma)[0].tolist() if i not in explained)
         found += [("jump", i + 1, i + 1, values[i + 1], values[i], abs(changes[i]) / change_sigma) for i in jumps]
 
     found += [

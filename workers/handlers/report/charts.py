@@ -1,10 +1,8 @@
 """The charts of a report, one function each."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any, TypeVar
 
-import matplotlib.dates as mdates
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -12,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from workers.handlers.report.analysis import Analysis
-from workers.handlers.report.anomalies import Anomaly
 from workers.handlers.report.drawing import ACCENT, DATA, INK, SERIES_COLOURS, Chart, bare, draw, label
+from workers.handlers.report.strips import MOST_MARKS, draw_strips, place_of, time_axis
 
 Item = TypeVar("Item")
 
@@ -56,8 +54,10 @@ def draw_charts(analysis: Analysis) -> Iterator[tuple[int, Chart]]:
 
 def _shown_series(analysis: Analysis) -> list[str]:
     """Return the largest series, by name: a chart of hundreds would show nothing."""
-    named = analysis.rows[analysis.dataset.series_column].value_counts().sort(
-        ["count", analysis.dataset.series_column], descending=[True, False]
+    named = (
+        analysis.rows[analysis.dataset.series_column]
+        .value_counts()
+        .sort(["count", analysis.dataset.series_column], descending=[True, False])
     )
     return sorted(named[analysis.dataset.series_column].head(MOST_SERIES))
 
@@ -70,15 +70,16 @@ def _coverage(analysis: Analysis, series: list[str]) -> Chart:
         bare(axes)
         axes.invert_yaxis()
         for row, one in enumerate(shown):
-            first, last = _moment(one["first"]), _moment(one["last"])
+            first, last = place_of(one["first"]), place_of(one["last"])
             axes.barh(row, last - first, left=first, height=0.5, color=DATA, alpha=0.22)
-            for gap in one["gaps"]:
-                start, end = _moment(gap["first"]), _moment(gap["last"])
-                # A gap of an hour in a year is thinner than any pixel: the line's width keeps it visible.
-                axes.barh(row, end - start, left=start, height=0.5, color=ACCENT, edgecolor=ACCENT, linewidth=1.1)
+            longest = sorted(one["gaps"], key=lambda gap: -gap["missing"])[:MOST_MARKS]
+            starts = [place_of(gap["first"]) for gap in longest]
+            spans = [(start, place_of(gap["last"]) - start) for start, gap in zip(starts, longest, strict=True)]
+            # A gap of an hour in a year is thinner than any pixel: the edge keeps it visible.
+            axes.broken_barh(spans, (row - 0.25, 0.5), facecolors=ACCENT, edgecolors=ACCENT, linewidth=1.1)
         axes.set_yticks(range(len(shown)), [label(one["series"]) for one in shown])
         axes.tick_params(axis="y", labelcolor=INK)
-        _time_axis(axes)
+        time_axis(axes)
 
     return draw(
         "coverage",
@@ -129,7 +130,7 @@ def _rows_per_day(analysis: Analysis, series: list[str]) -> Chart:
     marks = [one for one in analysis.anomalies if one["kind"] == "rows"]
 
     def paint(figure: Figure) -> None:
-        _stacked(figure, series, days, marks, limits=None)
+        draw_strips(figure, series, days, marks, limits=None)
 
     return draw(
         "rows-per-day",
@@ -155,12 +156,18 @@ def _over_time(analysis: Analysis, series: list[str], column: str) -> Chart:
     def paint(figure: Figure) -> None:
         spread = pl.concat(days.values())
         edges = (spread["low"].quantile(EXTREMES[0]), spread["high"].quantile(EXTREMES[1]))
-        _stacked(figure, series, days, marks, limits=edges)
+        draw_strips(figure, series, days, marks, limits=edges)
 
     caption = f"Line: the median of each UTC day. Band: {band} of the day."
     if marks:
         caption += " Red: anomalies; a triangle at the edge stands for a value beyond the scale."
-    return draw(f"measure-{analysis.measures.index(column) + 1:02d}", label(column), caption, paint, height=0.7 + 1.15 * len(series))
+    return draw(
+        f"measure-{analysis.measures.index(column) + 1:02d}",
+        label(column),
+        caption,
+        paint,
+        height=0.7 + 1.15 * len(series),
+    )
 
 
 def _typical_day(analysis: Analysis, series: list[str], measures: list[str]) -> Chart | None:
@@ -172,7 +179,11 @@ def _typical_day(analysis: Analysis, series: list[str], measures: list[str]) -> 
         table = analysis.rows_of(one).group_by(hour).agg(pl.len().alias("rows"), *summaries)
         # An hour with a handful of rows has no typical value: the line breaks there.
         usual = table.filter(pl.col("rows") >= FEWEST_ROWS_OF_AN_HOUR).drop("rows")
-        by_hour[one] = hours.join(table.select("hour", "rows"), on="hour", how="left").join(usual, on="hour", how="left").sort("hour")
+        by_hour[one] = (
+            hours.join(table.select("hour", "rows"), on="hour", how="left")
+            .join(usual, on="hour", how="left")
+            .sort("hour")
+        )
     panels = [(f"median {measure}", label(measure)) for measure in measures]
     panels = [panel for panel in panels if pl.concat(by_hour[one][panel[0]] for one in series).n_unique() > MOST_FLAT]
     if not analysis.is_regular:
@@ -237,58 +248,3 @@ def _daily(analysis: Analysis, series: str, *summaries: pl.Expr) -> pl.DataFrame
     day = pl.col(analysis.dataset.time_column).dt.truncate("1d").alias("day")
     days = analysis.rows_of(series).group_by(day).agg(*summaries).sort("day")
     return days.upsample("day", every="1d") if days.height else days
-
-
-def _stacked(
-    figure: Figure,
-    series: list[str],
-    days: dict[str, pl.DataFrame],
-    marks: list[Anomaly],
-    *,
-    limits: tuple[float | None, float | None] | None,
-) -> None:
-    """One strip for each series, all on the same scales, so that they compare at a glance."""
-    strips = figure.subplots(len(series), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axes, name in zip(strips, series, strict=True):
-        table = days[name]
-        when = table["day"].to_numpy()
-        if "low" in table.columns:
-            low, high = (table[edge].cast(pl.Float64).to_numpy() for edge in ("low", "high"))
-            axes.fill_between(when, low, high, color=DATA, alpha=0.22, linewidth=0)
-        axes.plot(when, table["middle"].cast(pl.Float64).to_numpy(), color=DATA, linewidth=1.0)
-        axes.set_title(label(name), pad=2)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-    bottom, top = _scale(strips[0], limits)
-    strips[0].set_ylim(bottom, top)
-    for axes, name in zip(strips, series, strict=True):
-        for mark in (mark for mark in marks if mark["series"] == name):
-            place = min(max(mark["value"], bottom), top)
-            shape = "o" if place == mark["value"] else "^" if place == top else "v"
-            first, last = _moment(mark["first"]), _moment(mark["last"])
-            axes.plot([first, last], [place, place], color=ACCENT, linewidth=2)
-            axes.plot(first, place, shape, color=ACCENT, markersize=4, clip_on=False)
-            if shape != "o":
-                text = f" {mark['value']:,.5g}"
-                axes.annotate(text, (first, place), xytext=(3, -3), textcoords="offset points", color=ACCENT, va="top")
-    _time_axis(strips[-1])
-
-
-def _scale(axes: Axes, limits: tuple[float | None, float | None] | None) -> tuple[float, float]:
-    """Return the ends of the scale: all of it, or from one extreme quantile to the other with a little air."""
-    if limits is None or limits[0] is None or limits[1] is None or limits[0] == limits[1]:
-        bottom, top = axes.get_ylim()
-        return (min(bottom, 0.0), top) if limits is None else (bottom, top)
-    air = 0.12 * (limits[1] - limits[0])
-    return limits[0] - air, limits[1] + air
-
-
-def _time_axis(axes: Axes) -> None:
-    locator = mdates.AutoDateLocator(minticks=4, maxticks=12)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))
-    axes.margins(x=0.01)
-    axes.spines["bottom"].set_visible(True)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -9,11 +9,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK = "#22303c"
@@ -30,7 +29,7 @@ WIDTH_INCHES = 7.6
 PNG_DPI = 144
 LABEL_LENGTH = 24
 
-STYLE = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": GRID,
     "axes.grid": True,
@@ -94,11 +93,9 @@ def draw(name: str, title: str, caption: str, paint: Callable[[Figure], None], *
         figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold", color=INK)
         paint(figure)
         vector = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(vector, metadata={"Date": None, "Creator": None})
-        figure.set_facecolor("white")
+        figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
         raster = io.BytesIO()
-        figure.set_dpi(PNG_DPI)
-        FigureCanvasAgg(figure).print_png(raster, metadata={"Software": None})
+        figure.savefig(raster, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
     return Chart(name, title, caption, _for_a_page(vector.getvalue().decode(), title), raster.getvalue())
 
 

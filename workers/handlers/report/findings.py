@@ -1,6 +1,6 @@
 """The headline findings: what a reader should know who reads nothing else, as plain sentences."""
 
-from itertools import groupby
+from collections import Counter
 
 from workers.handlers.report.analysis import Analysis
 from workers.handlers.report.anomalies import Anomaly
@@ -9,6 +9,16 @@ from workers.handlers.report.wording import counted, moment, number, percent
 
 MOST_STRIKING = 3
 NOTABLE_NULLS = 0.01
+MOST_COLUMNS = 4
+
+NAMES = {  # of one anomaly, and of several
+    "spike": ("spike", "spikes"),
+    "jump": ("jump", "jumps"),
+    "flat line": ("flat line", "flat lines"),
+    "rows": ("day of odd count", "days of odd count"),
+    "level": ("day of odd level", "days of odd level"),
+    "missing": ("day of missing values", "days of missing values"),
+}
 
 
 def findings(analysis: Analysis) -> list[str]:
@@ -33,22 +43,23 @@ def most_striking(anomalies: list[Anomaly], count: int = MOST_STRIKING) -> list[
 
 def describe(one: Anomaly) -> str:
     """Say in a sentence what is odd about an anomaly."""
-    series, column, value, expected = one["series"], one["column"], number(one["value"]), number(one["expected"])
-    day = moment(one["first"], day_only=True)
+    column, value, expected = one["column"], number(one["value"]), number(one["expected"])
+    time, day = moment(one["first"]), moment(one["first"], day_only=True)
     match one["kind"]:
         case "spike":
-            return f"{series}: {column} reads {value} on {moment(one['first'])}; the readings around it are near {expected}."
+            text = f"{column} reads {value} on {time}; the readings around it are near {expected}."
         case "jump":
-            return f"{series}: {column} changes from {expected} to {value} in one step, on {moment(one['first'])}."
+            text = f"{column} changes from {expected} to {value} in one step, on {time}."
         case "flat line":
-            return f"{series}: {column} stays at exactly {value} for {number(one['score'])} readings, from {moment(one['first'])}."
+            text = f"{column} stays at exactly {value} for {number(one['score'])} readings, from {time}."
         case "rows":
-            return f"{series}: {counted(int(one['value']), 'event')} on {day}, where {expected} are usual for that weekday."
+            text = f"{counted(int(one['value']), 'event')} on {day}, where {expected} are usual for that weekday."
         case "missing":
-            usual = percent(one["expected"], 1)
-            return f"{series}: {column} is missing in {percent(one['value'], 1)} of the rows of {day}; {usual} is usual."
+            share, usual = percent(one["value"], 1), percent(one["expected"], 1)
+            text = f"{column} is missing in {share} of the rows of {day}; {usual} is usual."
         case _:
-            return f"{series}: the median {column} is {value} on {day}, where {expected} is usual for that weekday."
+            text = f"the median {column} is {value} on {day}, where {expected} is usual for that weekday."
+    return f"{one['series']}: {text}"
 
 
 def _extent(analysis: Analysis) -> list[str]:
@@ -72,11 +83,9 @@ def _completeness(analysis: Analysis) -> list[str]:
     if not missing:
         return ["No series has a gap."]
     longest = max(analysis.gaps, key=lambda gap: gap["missing"])
-    return [
-        f"{counted(missing, 'row')} of {expected:,} are missing ({percent(missing, expected)}), in "
-        f"{counted(len(analysis.gaps), 'gap')}; the longest is {counted(longest['missing'], 'row')} in "
-        f"{longest['series']}, from {moment(longest['first'])}."
-    ]
+    lost = f"{counted(missing, 'row')} of {expected:,} are missing ({percent(missing, expected)})"
+    where = f"{counted(longest['missing'], 'row')} in {longest['series']}, from {moment(longest['first'])}"
+    return [f"{lost}, in {counted(len(analysis.gaps), 'gap')}; the longest is {where}."]
 
 
 def _missing_values(analysis: Analysis) -> list[str]:
@@ -85,19 +94,15 @@ def _missing_values(analysis: Analysis) -> list[str]:
     if not notable:
         return []
     notable.sort(key=lambda one: -one["nulls"])
-    listed = ", ".join(f"{one['name']} ({percent(one['nulls'], rows)})" for one in notable[:4])
-    more = f" and {counted(len(notable) - 4, 'more column')}" if len(notable) > 4 else ""
+    listed = ", ".join(f"{one['name']} ({percent(one['nulls'], rows)})" for one in notable[:MOST_COLUMNS])
+    more = f" and {counted(len(notable) - MOST_COLUMNS, 'more column')}" if len(notable) > MOST_COLUMNS else ""
     return [f"Values are often missing in {listed}{more}."]
 
 
 def _anomalies(analysis: Analysis) -> list[str]:
     if not analysis.anomalies:
         return ["No anomaly was found."]
-    kinds = groupby(sorted(one["kind"] for one in analysis.anomalies))
-    names = {"rows": "day of odd count", "level": "day of odd level", "missing": "day of missing values"}
-    plurals = {"rows": "days of odd count", "level": "days of odd level", "missing": "days of missing values"}
-    parts = []
-    for kind, members in kinds:
-        count = len(list(members))
-        parts.append(f"{count} {names.get(kind, kind) if count == 1 else plurals.get(kind, kind + 's')}")
-    return [f"In all {counted(len(analysis.anomalies), 'anomaly').replace('anomalys', 'anomalies')}: {', '.join(parts)}."]
+    counts = Counter(one["kind"] for one in analysis.anomalies)
+    parts = ", ".join(f"{count} {NAMES[kind][count != 1]}" for kind, count in sorted(counts.items()))
+    total = len(analysis.anomalies)
+    return [f"In all {total:,} {'anomaly' if total == 1 else 'anomalies'}: {parts}."]

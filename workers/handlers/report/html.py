@@ -17,7 +17,9 @@ def listing(items: Iterable[str]) -> str:
     return "<ul>" + "".join(element("li", item) for item in items) + "</ul>"
 
 
-def table(heads: Row, rows: Iterable[Row], *, numeric: frozenset[int] = frozenset(), prose: bool = False, label: str) -> str:
+def table(
+    heads: Row, rows: Iterable[Row], *, numeric: frozenset[int] = frozenset(), prose: bool = False, label: str
+) -> str:
     """Return a table that scrolls by itself where the page is narrower.
 
     Args:
@@ -29,9 +31,7 @@ def table(heads: Row, rows: Iterable[Row], *, numeric: frozenset[int] = frozense
     """
     words = "prose" if prose else "words"
     kinds = ["number" if place in numeric else words for place in range(len(heads))]
-    head = "".join(
-        element("th", name, scope="col", class_=kind) for name, kind in zip(heads, kinds, strict=True)
-    )
+    head = "".join(element("th", name, scope="col", class_=kind) for name, kind in zip(heads, kinds, strict=True))
     body = "".join(
         "<tr>" + "".join(element("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
         for row in rows

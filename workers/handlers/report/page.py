@@ -14,7 +14,7 @@ from workers.handlers.report.columns import Kind
 from workers.handlers.report.drawing import Chart
 from workers.handlers.report.findings import describe, findings, most_striking
 from workers.handlers.report.html import element, listing, table
-from workers.handlers.report.wording import counted, moment, number, percent
+from workers.handlers.report.wording import NONE, counted, moment, number, percent
 
 HERE = Path(__file__).parent
 MOST_GAPS = 20
@@ -34,7 +34,9 @@ def build_page(analysis: Analysis, charts: list[Chart], *, task_id: UUID) -> str
         f'<section class="findings"><h2>What stands out</h2>{listing(findings(analysis))}</section>',
         _completeness(analysis, [chart for chart in charts if chart.name in OVERVIEW]),
         _anomalies(analysis),
-        "<section><h2>The measures</h2>" + "".join(_figure(one) for one in charts if one.name not in OVERVIEW) + "</section>",
+        "<section><h2>The measures</h2>"
+        + "".join(_figure(one) for one in charts if one.name not in OVERVIEW)
+        + "</section>",
         _columns(analysis),
         _method(analysis),
     ]
@@ -57,7 +59,9 @@ def _tiles(analysis: Analysis) -> str:
     else:
         tiles.append(("Columns", f"{len(analysis.profiles):,}"))
     tiles.append(("Anomalies", f"{len(analysis.anomalies):,}"))
-    return '<dl class="tiles">' + "".join(f"<div>{element('dt', a)}{element('dd', b)}</div>" for a, b in tiles) + "</dl>"
+    return (
+        '<dl class="tiles">' + "".join(f"<div>{element('dt', a)}{element('dd', b)}</div>" for a, b in tiles) + "</dl>"
+    )
 
 
 def _figure(chart: Chart) -> str:
@@ -88,7 +92,10 @@ def _completeness(analysis: Analysis, charts: list[Chart]) -> str:
         parts.append("<h3>The gaps, the longest first</h3>")
         heads = ["Series", "First missing row", "Last missing row", "Missing rows"]
         cells = ([one["series"], moment(one["first"]), moment(one["last"]), f"{one['missing']:,}"] for one in longest)
-        parts += [table(heads, cells, numeric=frozenset({3}), label="Gaps"), _rest(len(longest), len(analysis.gaps), "gaps.csv")]
+        parts += [
+            table(heads, cells, numeric=frozenset({3}), label="Gaps"),
+            _rest(len(longest), len(analysis.gaps), "gaps.csv"),
+        ]
     return "".join(parts) + "</section>"
 
 
@@ -98,7 +105,7 @@ def _anomalies(analysis: Analysis) -> str:
         counts = Counter((one["column"], one["kind"]) for one in analysis.anomalies)
         kinds = sorted({kind for _, kind in counts})
         names = dict.fromkeys(one["column"] for one in analysis.anomalies)
-        body = ([name, *(f"{counts[name, kind] or '–'}" for kind in kinds)] for name in names)
+        body = ([name, *(str(counts[name, kind] or NONE) for kind in kinds)] for name in names)
         parts.append(
             table(
                 ["Measure", *(method.KINDS[kind] for kind in kinds)],
@@ -121,10 +128,24 @@ def _anomalies(analysis: Analysis) -> str:
 
 
 def _columns(analysis: Analysis) -> str:
-    heads = ["Column", "What it is", "Type", "Missing", "Different", "Lowest", "5 %", "Median", "95 %", "Highest", "Mean"]
+    heads = [
+        "Column",
+        "What it is",
+        "Type",
+        "Missing",
+        "Different",
+        "Lowest",
+        "5 %",
+        "Median",
+        "95 %",
+        "Highest",
+        "Mean",
+    ]
     rows = []
     for one in analysis.profiles:
-        low, median, high = (one["quantiles"][place] for place in (0, 2, 4)) if "quantiles" in one else (None, None, None)
+        low, median, high = (
+            (one["quantiles"][place] for place in (0, 2, 4)) if "quantiles" in one else (None, None, None)
+        )
         edges = [one.get("min"), one.get("max")]
         if one["kind"] == Kind.TIME:
             edges = [moment(str(edge)) if edge else None for edge in edges]
@@ -133,7 +154,7 @@ def _columns(analysis: Analysis) -> str:
                 one["name"],
                 one["kind"],
                 one["type"],
-                percent(one["nulls"], analysis.source_rows) if one["nulls"] else "–",
+                percent(one["nulls"], analysis.source_rows) if one["nulls"] else NONE,
                 f"{one['distinct']:,}",
                 *(number(value) for value in (edges[0], low, median, high, edges[1], one.get("mean"))),
             ]
@@ -143,7 +164,9 @@ def _columns(analysis: Analysis) -> str:
     if common:
         parts.append("<h3>The most frequent words</h3>")
         lines = ([name, ", ".join(f"{value} ({count:,})" for value, count in counts)] for name, counts in common)
-        parts.append(table(["Column", "Values and how often they occur"], lines, prose=True, label="The most frequent words"))
+        parts.append(
+            table(["Column", "Values and how often they occur"], lines, prose=True, label="The most frequent words")
+        )
     return "".join(parts) + "</section>"
 
 

@@ -64,9 +64,7 @@ def find_unusual_days(days: pl.DataFrame, *, series: str, column: str | None) ->
     return Search(anomalies=sorted(found, key=lambda one: (one["first"], one["kind"])), skipped=None)
 
 
-def _judged(
-    days: pl.DataFrame, name: str, series: str, column: str, kind: str, *, least_sigma: float
-) -> list[Anomaly]:
+def _judged(days: pl.DataFrame, name: str, series: str, column: str, kind: str, *, least_sigma: float) -> list[Anomaly]:
     values = days[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
     expected = _same_weekday_median(values)
     residuals = np.abs(values - expected)
@@ -94,9 +92,9 @@ def _judged(
 
 def _same_weekday_median(values: Floats) -> Floats:
     side = 7 * WEEKS_AROUND
-    windows = np.lib.stride_tricks.sliding_window_view(
-        np.pad(values, side, constant_values=np.nan), 2 * side + 1
-    )[:, ::7]
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, side, constant_values=np.nan), 2 * side + 1)[
+        :, ::7
+    ]
     known = ~np.isnan(windows).all(axis=1)
     median = np.full(len(values), np.nan)
     median[known] = np.nanmedian(windows[known], axis=1)

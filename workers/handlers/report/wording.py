@@ -4,12 +4,15 @@ from datetime import datetime
 
 LARGE = 1000
 SMALL = 0.001
+LEAST_PERCENT = 0.01
+NONE = "\N{EN DASH}"  # stands in an empty cell
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float | str | None) -> str:
     """Write a quantity with five significant digits, or a whole one in full; thousands are set apart."""
     if value is None:
-        return "–"
+        return NONE
     if isinstance(value, str):
         return value
     if float(value).is_integer() or abs(value) >= LARGE:
@@ -22,11 +25,15 @@ def number(value: float | str | None) -> str:
 def percent(part: float, whole: float) -> str:
     """Write a share; never "0 %" or "100 %" for one that is not."""
     share = 100 * part / whole if whole else 0.0
-    if 0 < share < 0.01:
-        return "< 0.01 %"
-    if 99.99 < share < 100:
-        return "> 99.99 %"
-    return f"{share:.2f} %" if share < 1 or 99 < share < 100 else f"{share:.1f} %" if share < 100 else "100 %"
+    if share in (0.0, 100.0):
+        text = f"{share:.0f}"
+    elif share < LEAST_PERCENT:
+        text = f"< {LEAST_PERCENT}"
+    elif share > 100 - LEAST_PERCENT:
+        text = f"> {100 - LEAST_PERCENT}"
+    else:
+        text = f"{share:.2f}" if share < 1 or share > 99 else f"{share:.1f}"
+    return f"{text}{NO_BREAK}%"
 
 
 def moment(text: str, *, day_only: bool = False) -> str:
