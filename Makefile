@@ -1,0 +1,46 @@
+# `make help` lists the targets. What they do is in deploy/local: setup (packages, .venv) and stack/ (the servers).
+
+SHELL := /bin/bash
+BIN := .venv/bin
+export PYTHONPATH := deploy/local
+STACK := $(BIN)/python -m stack
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down demo test lint format lock setup
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+run: setup ## the whole stack in the foreground, with the demo job; Ctrl-C stops it
+	@$(STACK) run
+
+up: setup ## the stack in the background; returns when it is ready
+	@$(STACK) up
+
+down: ## stop it, also when its supervisor was killed
+	@if [ -x $(BIN)/python ]; then $(STACK) down; else echo "nothing runs"; fi
+
+demo: setup ## the demo job, on a running stack
+	@$(STACK) demo
+
+test: setup lint ## lint, types, and all tests, on servers that they start themselves
+	@$(BIN)/pytest
+
+lint: setup ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## put the source into shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest of everything
+	@# Only from the main index: another one may hold fewer files, and the lock needs the hashes of all.
+	@UV_INDEX= UV_FIND_LINKS= $(BIN)/python deploy/local/run_uv.py pip compile pyproject.toml deploy/local/tools.in \
+	  --extra report --extra demo --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" --quiet --output-file requirements.lock $(if $(UPGRADE),--upgrade)
+
+setup: ## install what is missing (all others call it)
+	@deploy/local/setup
