@@ -94,16 +94,20 @@ class Consumer:
         task.add_done_callback(self._executions.discard)
 
     async def _run(self, delivery: Delivery) -> None:
-        async with self._slots:
+        if not await self._stop_or(self._slots.acquire()):
+            await delivery.give_back()  # it has not begun
+            return
+        try:
             if self._stopping.is_set():
                 await delivery.give_back()
-                return
-            try:
+            else:
                 await self._execute(delivery)
-            except LonghaulError as error:  # a server stayed away until the delivery was lost: it comes again
-                log.warning("an execution was given up", reason=error.detail)
-                await delivery.give_back()
-            except Exception:
-                log.exception("an execution failed")
-                await asyncio.sleep(REOPEN_SECONDS)  # or a message that we cannot handle would spin
-                await delivery.give_back()
+        except LonghaulError as error:  # a server stayed away until the delivery was lost: it comes again
+            log.warning("an execution was given up", reason=error.detail)
+            await delivery.give_back()
+        except Exception:
+            log.exception("an execution failed")
+            await asyncio.sleep(REOPEN_SECONDS)  # or a message that we cannot handle would spin
+            await delivery.give_back()
+        finally:
+            self._slots.release()

@@ -63,10 +63,13 @@ class Engine:
             processes = ProcessExecutor(self._settings.handlers)
             desk = self._desk(resources, processes, worker)
             try:
-                async with side_task(resources.consuming.run(), name="consuming"), asyncio.TaskGroup() as group:
+                async with (
+                    side_task(resources.consuming.run(), name="consuming"),
+                    side_task(self._limit_the_stop(), name="stop"),  # not in the group: nobody waits for the limit
+                    asyncio.TaskGroup() as group,
+                ):
                     for queue in queues:
                         group.create_task(self._consumer(queue, resources, desk).run(), name=f"consumer {queue}")
-                    group.create_task(self._limit_the_stop(), name="stop")
             finally:
                 await processes.aclose()
         log.info("stopped")

@@ -115,7 +115,10 @@ class Execution:
 
     def _opened(self, letter: Letter) -> Envelope:
         plain = self._desk.sealer.open(letter.sealed, task_id=letter.task_id, action=letter.action)
-        envelope = Envelope.model_validate_json(plain)
+        try:
+            envelope = Envelope.model_validate_json(plain)
+        except ValidationError:
+            raise Malformed("The message is sealed, but no envelope.") from None  # the cause would show the payload
         if envelope.message_id != letter.message_id:
             raise Malformed("The message's id is not that of its envelope.")
         return envelope
@@ -215,10 +218,11 @@ class _Attempt:
             try:
                 await asyncio.wait([work, lost, stopping], return_when=asyncio.FIRST_COMPLETED)
             finally:
+                stopped = not work.done()  # what a handler raises when it is stopped is not its end
                 for task in (work, lost, stopping):
                     task.cancel()
                 await asyncio.gather(work, lost, stopping, return_exceptions=True)
-            if work.cancelled():
+            if stopped:
                 if self._lease.lost.is_set():
                     raise LeaseLost
                 return None

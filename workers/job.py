@@ -5,6 +5,7 @@ runs in a process of its own. The two offer the same; only `await` differs. Neit
 report goes to the lease, in the engine, which alone writes to the store.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.settings import Dataset
-from workers.outcome import Result
+from workers.outcome import Result, presentable
 
 MAX_CHECKPOINT_BYTES = 65_536
 
@@ -73,9 +74,9 @@ class Job(_Attempt):
 
         Args:
             fraction: 0 to 1; what lies outside is cut off, and a step back is not shown.
-            message: One line for the person who waits; None keeps the last one.
+            message: One line for the person who waits, cut at 500 characters; None keeps the last one.
         """
-        self._reporter.progress(_percent(fraction), message)
+        self._reporter.progress(_percent(fraction), _line(message))
 
     async def commit(self, checkpoint: Any) -> None:
         """Store a checkpoint: once this returns, a later attempt starts from here.
@@ -109,7 +110,7 @@ class BlockingJob(_Attempt):
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Report how far the work is; see `Job.progress`."""
-        self._reporter.progress(_percent(fraction), message)
+        self._reporter.progress(_percent(fraction), _line(message))
 
     def commit(self, checkpoint: Any) -> None:
         """Store a checkpoint; see `Job.commit`."""
@@ -120,5 +121,24 @@ class BlockingJob(_Attempt):
         return self._reporter.save(path, content_type, filename)
 
 
+def checkpoint_bytes(checkpoint: Any) -> bytes:
+    """Return a checkpoint as it is stored.
+
+    Raises:
+        ValueError: It is not JSON, or too large.
+    """
+    try:
+        plain = json.dumps(checkpoint, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a checkpoint is JSON: {error}") from error
+    if len(plain) > MAX_CHECKPOINT_BYTES:
+        raise ValueError(f"a checkpoint has {MAX_CHECKPOINT_BYTES} bytes at most, and this one {len(plain)}")
+    return plain
+
+
 def _percent(fraction: float) -> int:
-    return max(0, min(100, int(fraction * 100)))
+    return int(100 * min(1.0, max(0.0, fraction)))  # in this order, what is no number counts as 0
+
+
+def _line(message: str | None) -> str | None:
+    return None if message is None else " ".join(presentable(message).split())

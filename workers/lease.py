@@ -56,6 +56,7 @@ class Lease:
             LeaseLost: Nothing was stored.
         """
         while not self.lost.is_set():
+            asked_at = self._now()
             try:
                 await self._tasks.commit(self._task_id, self.token, sealed, progress=self._progress)
             except StoreUnavailable:
@@ -64,7 +65,7 @@ class Lease:
                 self.lost.set()
                 raise
             else:
-                self._renewed()
+                self._renewed(asked_at)
                 return
         raise LeaseLost
 
@@ -74,6 +75,7 @@ class Lease:
         while not self.lost.is_set():
             await self._until_reported(interval)
             self._reported.clear()
+            asked_at = self._now()
             try:
                 held = await self._tasks.beat(self._task_id, self.token, progress=self._progress, message=self._message)
             except StoreUnavailable:
@@ -81,7 +83,7 @@ class Lease:
                 await self._pause()
                 continue
             if held == "HELD":
-                self._renewed()
+                self._renewed(asked_at)
                 await asyncio.sleep(min(REPORT_SECONDS, interval))
             else:
                 log.warning("lease lost", held=held)
@@ -102,9 +104,9 @@ class Lease:
         else:
             await asyncio.sleep(RETRY_SECONDS)
 
-    def _renewed(self) -> None:
-        # Our own monotonic clock, from before the answer came: never later than what Redis thinks.
-        self._good_until = self._now() + self._tasks.lease.total_seconds()
+    def _renewed(self, asked_at: float) -> None:
+        # Our own monotonic clock, from before we asked: never later than what Redis thinks.
+        self._good_until = max(self._good_until, asked_at + self._tasks.lease.total_seconds())
 
     @staticmethod
     def _now() -> float:

@@ -29,18 +29,27 @@ class AttemptFailed(LonghaulError):
             detail: For the task's owner: what the handler said.
             where: For the log: the kind of error and its place in the code, without what it said.
         """
-        super().__init__(detail[:MAX_DETAIL])
+        super().__init__(presentable(detail))
         self.where = where
 
 
-def failure(error: Exception) -> LonghaulError:
+def presentable(text: str) -> str:
+    """Return a handler's words as they can be stored and shown: 500 characters at most, and no half of a surrogate."""
+    return text[:MAX_DETAIL].encode(errors="replace").decode()
+
+
+def failure(error: BaseException) -> LonghaulError:
     """Return what to make of an error that a handler raised: a lost lease stays one, all else is a failed attempt."""
     if isinstance(error, LeaseLost):
         return error
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     kind = type(error).__name__
-    return AttemptFailed(f"{kind}: {error}", where=f"{kind}{place}")
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001  # an error's own __str__ may be at fault
+        words = "(it cannot be described)"
+    return AttemptFailed(f"{kind}: {words}" if words else kind, where=f"{kind}{place}")
 
 
 def result_of(returned: Any) -> Result:

@@ -34,7 +34,13 @@ class Handler:
 
 
 def handles(action: type[Action]) -> Callable[[HandlerFunction], HandlerFunction]:
-    """Mark a function as the work of an action: `async def` runs on the engine's loop, `def` in a child process."""
+    """Mark a function as the work of an action: `async def` runs on the engine's loop, `def` in a child process.
+
+    Raises:
+        TypeError: This is no action with a name.
+    """
+    if not (isinstance(action, type) and issubclass(action, Action) and hasattr(action, "action_name")):
+        raise TypeError("@handles takes an action: @handles(GenerateReport)")
 
     def mark(function: HandlerFunction) -> HandlerFunction:
         setattr(function, _MARK, action)
@@ -59,8 +65,9 @@ class Registry:
         for name in modules:
             try:
                 module = import_module(name)
-            except ImportError as error:
-                raise ConfigurationError(f"handlers: {name} cannot be imported ({error})") from error
+            except Exception as error:  # the module is its author's: anything may be wrong with it
+                reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+                raise ConfigurationError(f"handlers: {name} cannot be imported ({reason})") from error
             found = list(_handlers_of(module))
             if not found:
                 raise ConfigurationError(f"handlers: {name} marks no function with @handles")

@@ -8,7 +8,7 @@ from typing import Any
 from app.domain.envelope import Envelope
 from app.results.store import ResultStore
 from app.security.sealing import Sealer
-from workers.job import MAX_CHECKPOINT_BYTES
+from workers.job import checkpoint_bytes
 from workers.lease import Lease
 from workers.outcome import Result
 
@@ -35,12 +35,7 @@ class LeaseReporter:
 
     async def commit(self, checkpoint: Any) -> None:
         """See `Job.commit`."""
-        try:
-            plain = json.dumps(checkpoint, separators=(",", ":"), allow_nan=False).encode()
-        except TypeError as error:
-            raise ValueError(f"a checkpoint is JSON: {error}") from error
-        if len(plain) > MAX_CHECKPOINT_BYTES:
-            raise ValueError(f"a checkpoint has {MAX_CHECKPOINT_BYTES} bytes at most, and this one {len(plain)}")
+        plain = checkpoint_bytes(checkpoint)
         await self._lease.commit(self._sealer.seal(plain, task_id=self._envelope.task_id, action=self._envelope.action))
 
     async def save(self, path: Path, content_type: str | None, filename: str | None) -> Result:

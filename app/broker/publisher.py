@@ -81,10 +81,10 @@ class Publisher:
                 target = await self._exchange(exchange)
                 sent = True
                 await target.publish(_message(letter, reason), routing_key, mandatory=True)
+        except PublishError as error:  # returned: no queue is bound. It is a DeliveryError, too
+            raise BrokerUnavailable("The queue does not exist; nothing was accepted.") from error
         except DeliveryError as error:  # a nack
             raise QueueFull from error
-        except PublishError as error:  # returned: no queue is bound
-            raise BrokerUnavailable("The queue does not exist; nothing was accepted.") from error
         except (AMQPError, OSError, RuntimeError, TimeoutError) as error:  # aiormq raises RuntimeError on a closed one
             raise (PublishUnconfirmed if sent else BrokerUnavailable) from error
 

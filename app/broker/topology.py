@@ -12,7 +12,7 @@ from typing import Final
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
 from app.domain.errors import ConfigurationError
@@ -58,8 +58,11 @@ async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> 
     """
     if await is_declared(connection, queues):
         return False
-    async with await connection.channel() as channel:
-        await _declare_all(channel, queues)
+    try:
+        async with await connection.channel() as channel:
+            await _declare_all(channel, queues)
+    except ChannelPreconditionFailed as error:
+        raise ConfigurationError(f"RabbitMQ has something else under one of our names: {error}") from error
     await asyncio.sleep(SETTLING_SECONDS)
     return True
 

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from app.domain.action import ActionCatalogue
 from app.domain.errors import LeaseLost, LonghaulError
 from workers.executors import pipe
-from workers.job import BlockingJob
+from workers.job import BlockingJob, checkpoint_bytes
 from workers.outcome import AttemptFailed, Result, failure, result_of
 from workers.registry import BlockingHandler, Registry
 
@@ -38,6 +38,7 @@ class PipeReporter:
             self._send_waiting()
 
     def commit(self, checkpoint: Any) -> None:
+        checkpoint_bytes(checkpoint)  # refused here, in the handler, before it meets the pipe
         self._ask(kind=pipe.COMMIT, checkpoint=checkpoint)
 
     def save(self, path: Path, content_type: str | None, filename: str | None) -> Result:
@@ -47,26 +48,35 @@ class PipeReporter:
     def finished(self, result: Result) -> None:
         """Say that the work is done."""
         self._send_waiting()
-        self._out.sendall(pipe.line(kind=pipe.FINISHED, result=pipe.result_fields(result)))
+        self._say(kind=pipe.FINISHED, result=pipe.result_fields(result))
 
     def failed(self, error: LonghaulError) -> None:
-        """Say that the work has failed."""
-        where = error.where if isinstance(error, AttemptFailed) else ""
-        self._out.sendall(pipe.line(kind=pipe.FAILED, detail=error.detail, where=where))
+        """Say that the work has failed, or that it has stopped since the lease is lost."""
+        if isinstance(error, LeaseLost):
+            self._say(kind=pipe.LEASE_LOST, detail=error.detail)
+        else:
+            where = error.where if isinstance(error, AttemptFailed) else ""
+            self._say(kind=pipe.FAILED, detail=error.detail, where=where)
 
     def _ask(self, **fields: Any) -> dict[str, Any]:
         self._send_waiting()
-        self._out.sendall(pipe.line(**fields))
+        self._say(**fields)
         answer = self._read()
         if "error" in answer:
-            raise LeaseLost if answer["error"] == pipe.LEASE_LOST else ValueError(answer["error"])
+            raise pipe.error_from(answer)
         return answer
+
+    def _say(self, **fields: Any) -> None:
+        words = pipe.line(**fields)
+        if len(words) > pipe.MAX_LINE_BYTES:
+            raise ValueError(f"this is too much to be told at once: {len(words)} bytes")
+        self._out.sendall(words)
 
     def _send_waiting(self) -> None:
         if self._waiting is not None:
             percent, message = self._waiting
             self._waiting = None
-            self._out.sendall(pipe.line(kind=pipe.PROGRESS, percent=percent, message=message))
+            self._say(kind=pipe.PROGRESS, percent=percent, message=message)
             self._sent_at = time.monotonic()
 
     def _read(self) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from app.domain.errors import LeaseLost, StoreUnavailable
 from app.domain.task import ResultFile
 from app.settings import Dataset
 from workers.job import JobContext
 from workers.outcome import Result
 
 MAX_LINE_BYTES: Final = 1024 * 1024
-"""A checkpoint has 64 KiB; escaped, and with the rest of the line, it stays well below this."""
+"""Of what a child says. A checkpoint has 64 KiB; escaped, and with the rest of the line, it stays well below this."""
 
 PROGRESS: Final = "progress"
 COMMIT: Final = "commit"
@@ -23,6 +24,12 @@ SAVE: Final = "save"
 FINISHED: Final = "finished"
 FAILED: Final = "failed"
 LEASE_LOST: Final = "lease-lost"
+
+_ERRORS: Final[dict[str, type[Exception]]] = {
+    error.__name__: error for error in (LeaseLost, StoreUnavailable, ValueError, OSError)
+}
+ANSWERED_ERRORS: Final = tuple(_ERRORS.values())
+"""What a commit or a save may raise: it is raised again in the handler."""
 
 
 def line(**fields: Any) -> bytes:
@@ -64,3 +71,14 @@ def result_fields(result: Result) -> dict[str, Any] | None:
 def result_from(fields: dict[str, Any] | None) -> Result:
     """Read a Result."""
     return Result(ResultFile(**fields)) if fields else Result()
+
+
+def error_fields(error: Exception) -> dict[str, str]:
+    """Write one of ANSWERED_ERRORS."""
+    kind = next(name for name, known in _ERRORS.items() if isinstance(error, known))
+    return {"error": kind, "detail": str(error)}
+
+
+def error_from(fields: dict[str, str]) -> Exception:
+    """Read an error."""
+    return _ERRORS[fields["error"]](fields["detail"])

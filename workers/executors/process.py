@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from app.domain.action import Action
 from app.domain.errors import LeaseLost
@@ -19,7 +22,21 @@ from workers.executors.fork_server import MAX_MESSAGE_BYTES
 from workers.job import JobContext, Reporter
 from workers.outcome import AttemptFailed, Result
 
+BUSY_SECONDS: Final = 0.01
+LAST_WORDS_SECONDS: Final = 1.0
+CANNOT_START: Final = "The job's process could not be started"
+LOST: Final = "The job's process was lost: the process that had started it has died."
+
 log = get_log("executor")
+
+
+@dataclass(slots=True)
+class _Child:
+    """One job's process, as far as the fork server has told."""
+
+    ended: asyncio.Future[str]
+    """How it died, in a sentence."""
+    pid: int | None = None
 
 
 class ProcessExecutor:
@@ -32,26 +49,27 @@ class ProcessExecutor:
         self._server: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._ends: dict[int, asyncio.Future[int]] = {}
+        self._children: dict[int, _Child] = {}
 
     async def run(self, context: JobContext, params: Action, reporter: Reporter) -> Result:
         """Run a handler in a child process and return what it made. Cancelling this kills the child, and waits for it.
 
+        When this returns or raises, the child is gone, and so is whatever it had started.
+
         Raises:
-            AttemptFailed: The handler raised, or its process died.
+            AttemptFailed: The handler raised, or its process died or could not be started.
             LeaseLost: As the handler met it.
         """
         action = params.action_name
-        async with self._child(f"longhaul: {action} {context.task_id}") as (job, reader, writer):
+        async with self._child(f"longhaul: {action} {context.task_id}") as (ended, reader, writer):
             writer.write(pipe.order(action, params.params, context))
             conversation = asyncio.ensure_future(_converse(reader, writer, reporter))
-            ended = self._ends[job]
             try:
                 both: list[asyncio.Future[Any]] = [conversation, ended]
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not conversation.done():
-                    # It has ended; what it said before that is still in the pipe. A grandchild may hold the pipe open.
-                    await asyncio.wait([conversation], timeout=1)
+                    # It has ended; what it said before that is still in the pipe.
+                    await asyncio.wait([conversation], timeout=LAST_WORDS_SECONDS)
             finally:
                 if not conversation.done():
                     conversation.cancel()
@@ -59,75 +77,125 @@ class ProcessExecutor:
                         await conversation
             said = None if conversation.cancelled() else conversation.result()
             if said is None:
-                raise AttemptFailed(_obituary(await ended), where="child process")
+                raise AttemptFailed(await ended, where="child process")
             return said
 
     @contextlib.asynccontextmanager
-    async def _child(self, title: str) -> AsyncIterator[tuple[int, asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A child and the pipe to it; when the block is left, the child is gone."""
+    async def _child(
+        self, title: str
+    ) -> AsyncIterator[tuple[asyncio.Future[str], asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A child's end, and the pipe to it; when the block is left, the child is gone."""
         control = await self._started()
         job = next(self._numbers)
-        ended = self._ends[job] = asyncio.get_running_loop().create_future()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            message = json.dumps({"job": job, "title": title}).encode()
-            socket.send_fds(control, [message], [theirs.fileno()])
-        reader, writer = await asyncio.open_connection(sock=ours, limit=pipe.MAX_LINE_BYTES)
+        child = self._children[job] = _Child(asyncio.get_running_loop().create_future())
         try:
-            yield job, reader, writer
+            reader, writer = await _forked(control, job, title)
+            try:
+                yield child.ended, reader, writer
+            finally:
+                writer.close()
         finally:
-            writer.close()
-            if not ended.done():
-                with contextlib.suppress(OSError):
-                    control.send(json.dumps({"kill": job}).encode())
+            if not child.ended.done():
+                with contextlib.suppress(OSError):  # it has died, and will be told so
+                    await _send(control, json.dumps({"kill": job}).encode())
                 with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.shield(ended)
-            self._ends.pop(job, None)
+                    await asyncio.shield(child.ended)
+            del self._children[job]
 
     async def _started(self) -> socket.socket:
         async with self._starting:
             if self._control is None:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                with theirs:
-                    self._server = await asyncio.create_subprocess_exec(
-                        sys.executable,
-                        "-m",
-                        "workers.executors.fork_server",
-                        str(theirs.fileno()),
-                        *self._modules,
-                        pass_fds=[theirs.fileno()],
-                        stdin=asyncio.subprocess.DEVNULL,
-                        start_new_session=True,  # a Ctrl-C is the engine's to answer
-                    )
+                try:
+                    with theirs:
+                        self._server = await self._start(theirs)
+                except OSError as error:
+                    raise AttemptFailed(f"{CANNOT_START}.", where=f"fork server: {error}") from error
+                finally:
+                    if self._server is None:
+                        ours.close()
                 ours.setblocking(False)
                 self._control = ours
-                self._reading = asyncio.create_task(self._read(ours), name="fork server")
+                # In a context of its own: it does not speak for the job that happened to come first.
+                self._reading = asyncio.create_task(self._read(ours), name="fork server", context=contextvars.Context())
             return self._control
 
+    async def _start(self, theirs: socket.socket) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # like the engine itself, it imports nothing from the directory that it happens to be started in
+            "-m",
+            "workers.executors.fork_server",
+            str(theirs.fileno()),
+            *self._modules,
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is the engine's to answer
+        )
+
     async def _read(self, control: socket.socket) -> None:
-        """Hear from the fork server which children have ended, until it ends itself."""
+        """Hear from the fork server what becomes of the children, until it ends itself."""
         loop = asyncio.get_running_loop()
-        while words := await loop.sock_recv(control, MAX_MESSAGE_BYTES):
-            message = json.loads(words)
-            ended = self._ends.get(message["job"])
-            if "status" in message and ended is not None and not ended.done():
-                ended.set_result(message["status"])
+        try:
+            with contextlib.suppress(ConnectionResetError):  # it died before it had read all that we said
+                while words := await loop.sock_recv(control, MAX_MESSAGE_BYTES):
+                    self._hear(**json.loads(words))
+        finally:
+            self._control = self._server = None
+            control.close()
         log.error("the fork server has died; its jobs died with it")
-        self._control = None
-        control.close()
-        for ended in self._ends.values():
-            if not ended.done():
-                ended.set_result(-signal.SIGKILL)
+        for child in self._children.values():
+            if not child.ended.done():
+                _kill_group(child.pid)  # the kernel kills the child alone
+                child.ended.set_result(LOST)
+
+    def _hear(self, *, job: int, pid: int | None = None, status: int | None = None, refused: str | None = None) -> None:
+        child = self._children.get(job)
+        if child is None or child.ended.done():
+            return
+        if pid is not None:
+            child.pid = pid
+        elif status is not None:
+            child.ended.set_result(_obituary(status))
+        else:
+            child.ended.set_result(f"{CANNOT_START}: {refused}.")
 
     async def aclose(self) -> None:
-        """End the fork server, and whatever it has started."""
+        """End the fork server, and whatever it has started; calls of `run` are cancelled."""
+        server = self._server
         if self._reading is not None:
             self._reading.cancel()
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._server is not None:
-            await self._server.wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reading
+        for child in self._children.values():
+            child.ended.cancel()
+        if server is not None:
+            await server.wait()
+
+
+async def _forked(control: socket.socket, job: int, title: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Have a child forked, and return the pipe to it."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            await _send(control, json.dumps({"job": job, "title": title}).encode(), theirs)
+        return await asyncio.open_connection(sock=ours, limit=pipe.MAX_LINE_BYTES)
+    except OSError as error:
+        ours.close()
+        raise AttemptFailed(f"{CANNOT_START}.", where=f"fork server: {error}") from error
+    except asyncio.CancelledError:
+        ours.close()
+        raise
+
+
+async def _send(control: socket.socket, words: bytes, *passed: socket.socket) -> None:
+    while True:
+        try:
+            socket.send_fds(control, [words], [one.fileno() for one in passed])
+        except BlockingIOError:  # some 250 words wait already: it is starting, or forks as fast as it can
+            await asyncio.sleep(BUSY_SECONDS)
+        else:
+            return
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reporter: Reporter) -> Result | None:
@@ -142,6 +210,8 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
                     return pipe.result_from(message["result"])
                 case pipe.FAILED:
                     raise AttemptFailed(message["detail"], where=message["where"])
+                case pipe.LEASE_LOST:
+                    raise LeaseLost(message["detail"])
                 case _:
                     writer.write(await _answer(message, reporter))
     return None
@@ -154,10 +224,14 @@ async def _answer(message: dict[str, Any], reporter: Reporter) -> bytes:
             return pipe.line()
         result = await reporter.save(Path(message["path"]), message["content_type"], message["filename"])
         return pipe.line(result=pipe.result_fields(result))
-    except LeaseLost:
-        return pipe.line(error=pipe.LEASE_LOST)
-    except (ValueError, OSError) as error:
-        return pipe.line(error=str(error))
+    except pipe.ANSWERED_ERRORS as error:
+        return pipe.line(**pipe.error_fields(error))
+
+
+def _kill_group(leader: int | None) -> None:
+    if leader is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
 
 
 def _obituary(status: int) -> str:

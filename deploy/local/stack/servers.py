@@ -121,7 +121,7 @@ appendfsync always
 save ""
 maxmemory-policy noeviction
 # The services' user sees its own keys and channels, and no command that looks at others or empties the server.
-user default off
+user default off ~* &* +@all
 user {OPERATOR} on #{passwords[OPERATOR]} ~* &* +@all
 user {SERVICE} on #{passwords[SERVICE]} ~longhaul:* &longhaul:* +@all -@admin -@dangerous +info
 """,

@@ -1,0 +1,68 @@
+"""What is declared once at deployment, and what a starting service finds missing."""
+
+import pytest
+
+from app.broker import topology
+from app.broker.connection import connect
+from app.domain.errors import BrokerUnavailable, ConfigurationError
+from stack.ports import free_port
+from stack.servers import RabbitServer
+from tests.broker.conftest import QUEUES
+from tests.support.service import own_vhost
+
+
+async def test_a_second_declaration_changes_nothing(declared_url: str) -> None:
+    async with await connect(declared_url, name="test") as connection:
+        assert await topology.is_declared(connection, QUEUES)
+        assert await topology.declare(connection, QUEUES) is False
+        await topology.require_declared(connection, QUEUES)
+
+
+async def test_a_missing_queue_and_a_missing_exchange_stop_a_start_and_are_not_made(
+    rabbit_server: RabbitServer,
+) -> None:
+    url = own_vhost(rabbit_server)
+    async with await connect(url, name="test") as connection:
+        async with await connection.channel() as channel:
+            await topology._declare_all(channel, QUEUES)
+        assert await topology.is_declared(connection, QUEUES)
+        assert not await topology.is_declared(connection, QUEUES | {"another": 1})
+        with pytest.raises(ConfigurationError, match="run `longhaul admin declare` once"):
+            await topology.require_declared(connection, QUEUES | {"another": 1})
+        async with await connection.channel() as channel:
+            await channel.queue_delete("delay.60s")
+        assert not await topology.is_declared(connection, QUEUES)
+        async with await connection.channel() as channel:
+            await topology._declare_all(channel, QUEUES)
+            await channel.exchange_delete("delay.1s")
+        assert not await topology.is_declared(connection, QUEUES)
+        assert not await topology.is_declared(connection, QUEUES), "asking has not made it"
+
+
+async def test_a_queue_of_another_kind_under_our_name_is_a_configuration_error(rabbit_server: RabbitServer) -> None:
+    url = own_vhost(rabbit_server)
+    async with await connect(url, name="test") as connection:
+        async with await connection.channel() as channel:
+            await channel.declare_queue("work", durable=True)  # a classic queue
+        with pytest.raises(ConfigurationError):
+            await topology.declare(connection, QUEUES)
+
+
+async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_server: RabbitServer) -> None:
+    vhost = declared_url.rpartition("/")[2]
+    listed = rabbit_server.ctl("list_queues", "-p", vhost, "--no-table-headers", "name", "type", "durable").splitlines()
+    names = [*QUEUES, topology.DEAD_QUEUE, *map(topology.delay_name, topology.DELAY_LEVELS)]
+    assert sorted(listed) == sorted(f"{name}\tquorum\ttrue" for name in names)
+
+
+async def test_a_broker_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(BrokerUnavailable, match="RabbitMQ does not answer"):
+        await connect(f"amqp://127.0.0.1:{free_port()}/", name="test")
+
+
+async def test_a_broker_that_refuses_the_user_is_unavailable_and_the_password_is_not_told(
+    rabbit_server: RabbitServer,
+) -> None:
+    with pytest.raises(BrokerUnavailable) as caught:
+        await connect(f"amqp://longhaul:wrong-word@127.0.0.1:{rabbit_server.port}/longhaul", name="test")
+    assert "wrong-word" not in caught.value.detail
