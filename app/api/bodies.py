@@ -24,8 +24,10 @@ from app.domain.errors import (
 from app.domain.problem import FieldError
 
 MAX_DEPTH: Final = 32
-MEDIA_TYPE: Final = re.compile(r'application/json(\s*;\s*charset\s*=\s*("utf-8"|utf-8))?\s*', re.IGNORECASE)
-ACCEPTED: Final = frozenset({"*/*", "application/*", "application/json"})
+MEDIA_TYPE: Final = re.compile(r'application/json(\s*;\s*charset\s*=\s*("utf-8"|utf-8))?', re.IGNORECASE | re.ASCII)
+RANGES: Final = ("application/json", "application/*", "*/*")
+"""What may stand in an `Accept` for JSON, the most exact one first."""
+REFUSED_WEIGHT: Final = re.compile(r"q=0(\.0{0,3})?")
 STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
@@ -63,9 +65,9 @@ async def _bounded(request: Request, limit: int) -> bytes:
 
 def _require_json_content(request: Request) -> None:
     types = request.headers.getlist("content-type")
-    if len(types) != 1 or not MEDIA_TYPE.fullmatch(types[0].strip()):
+    if len(types) != 1 or not MEDIA_TYPE.fullmatch(types[0].strip(" \t")):
         raise UnsupportedMediaType
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if "content-encoding" in request.headers:
         raise UnsupportedMediaType("A Content-Encoding is not taken.")
 
 
@@ -78,12 +80,12 @@ def require_json_accepted(request: Request) -> None:
     accept = ",".join(request.headers.getlist("accept"))
     if not accept.strip():
         return
+    wanted: dict[str, bool] = {}
     for part in accept.split(","):
-        media_type, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        weights = [piece.partition("=")[2] for piece in parameters if piece.startswith("q=")]
-        if media_type in ACCEPTED and not any(re.fullmatch(r"0(\.0{0,3})?", weight) for weight in weights):
-            return
-    raise NotAcceptable
+        media_type, *parameters = (piece.strip(" \t").lower() for piece in part.split(";"))
+        wanted[media_type] = not any(REFUSED_WEIGHT.fullmatch(parameter) for parameter in parameters)
+    if not next((wanted[one] for one in RANGES if one in wanted), False):
+        raise NotAcceptable
 
 
 def parse(body: bytes) -> Any:
@@ -108,8 +110,8 @@ def parse(body: bytes) -> Any:
         raise Malformed("The body is not UTF-8.") from error
     except json.JSONDecodeError as error:
         raise Malformed(f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
-    except ValueError as error:  # an integer of thousands of digits, or one of the hooks below
-        raise Malformed(f"The body is not JSON: {error}") from error
+    except ValueError as error:  # Python's own limit, 4300 digits
+        raise Malformed("The body holds an integer of too many digits.") from error
     return value
 
 
@@ -127,18 +129,18 @@ def _depth(body: bytes) -> int:
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a key comes twice")
+        raise Malformed("The body has a key twice in one object.")
     return value
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise Malformed(f"The body is not JSON: {name} is no number.")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
+        raise Malformed("The body holds a number that is too large.")
     return value
 
 

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
-from app.security.principal import Principal
+from app.security.principal import Principal, Scope, authorize
 from app.security.tokens import TokenVerifier
 from app.service.health import Health
 from app.service.results import Results
@@ -60,12 +60,21 @@ def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Princ
     return verifier.verify(token.strip())
 
 
-def _caller(request: Request) -> Principal:
-    services: Services = request.app.state.services
-    principal = bearer_principal(services.verifier, request.headers.getlist("authorization"))
-    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
-        raise HeadersTooLarge
-    return principal
+def _caller_with(scope: Scope) -> Callable[[Request], Principal]:
+    """Make what finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
+
+    On a task's path a task token comes through here; that it opens another task is seen where the task is read.
+    """
+
+    def caller(request: Request) -> Principal:
+        services: Services = request.app.state.services
+        principal = bearer_principal(services.verifier, request.headers.getlist("authorization"))
+        authorize(principal, scope, task_id=principal.only_task if "task_id" in request.path_params else None)
+        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
+            raise HeadersTooLarge
+        return principal
+
+    return caller
 
 
 def path_task_id(task_id: str) -> UUID:
@@ -87,7 +96,7 @@ def idempotency_key_of(values: list[str]) -> str | None:
     """
     if not values:
         return None
-    key = values[0].strip()
+    key = values[0].strip(" \t")
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = re.sub(r'\\(["\\])', r"\1", key[1:-1])
     if len(values) > 1 or not IDEMPOTENCY_KEY.fullmatch(key):
@@ -95,7 +104,10 @@ def idempotency_key_of(values: list[str]) -> str | None:
     return key
 
 
-Caller = Annotated[Principal, Depends(_caller)]
+# Dependencies are asked in the order of a route's arguments: the caller stands before the task's id, as 401 and 403
+# come before 404.
+Submitter = Annotated[Principal, Depends(_caller_with(Scope.SUBMIT))]
+Reader = Annotated[Principal, Depends(_caller_with(Scope.READ))]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]

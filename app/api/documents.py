@@ -17,6 +17,8 @@ from app.domain.task import StatusDocument
 
 REF: Final = "#/components/schemas/{model}"
 MAX_PAGE: Final = 200
+EVERYWHERE: Final = (401, 403, 431, 500)
+"""How every request under /v1 may be refused."""
 
 Fragment = dict[str, Any]
 
@@ -135,18 +137,23 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
             components = document.setdefault("components", {})
             components["schemas"] = _schemas(catalogue)
             components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
-            _secure(document)
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    _complete(operation, secured=path.startswith("/v1/"))
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _secure(document: dict[str, Any]) -> None:
-    for path, operations in document["paths"].items():
-        if path.startswith("/v1/"):
-            for operation in operations.values():
-                operation["security"] = [{"bearer": []}]
+def _complete(operation: Fragment, *, secured: bool) -> None:
+    """Put in what holds for every operation, and take out what FastAPI promises by itself."""
+    answers = operation["responses"]
+    if "HTTPValidationError" in str(answers.get("422")):  # a path id that is none is a 404
+        del answers["422"]
+    if secured:
+        operation["security"] = [{"bearer": []}]
+        answers |= {str(status): _problem(status) for status in EVERYWHERE}
 
 
 def _schemas(catalogue: ActionCatalogue) -> dict[str, Any]:

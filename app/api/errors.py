@@ -5,6 +5,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.domain.errors import (
     InsufficientScope,
@@ -52,6 +53,10 @@ STATUS: Final = {
 log = get_log("api")
 
 
+class NoSuchPath(NotFound):
+    """There is nothing at this path."""
+
+
 class MethodNotAllowed(LonghaulError):
     """This method is not served here."""
 
@@ -67,14 +72,14 @@ def title_of(slug: str) -> str:
     return slug.replace("-", " ").capitalize()
 
 
-def problem_response(error: LonghaulError, *, path: str, request_id: str) -> Response:
-    """Return the answer to a request that ended in this error."""
+def problem_response(error: LonghaulError, scope: Scope, *, request_id: str) -> Response:
+    """Return the answer to a request that ended in this error; its `instance` is the path as it was sent."""
     problem = Problem(
         type=problem_type(error.slug),
         title=title_of(error.slug),
         status=STATUS[error.slug],
         detail=error.detail,
-        instance=path,
+        instance=scope["raw_path"].decode("latin-1"),
         request_id=request_id,
         errors=list(error.errors) or None,
         retry_after=error.retry_after,
@@ -118,14 +123,17 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if STATUS[error.slug] >= 500:
         cause = type(error.__cause__).__name__ if error.__cause__ else None
         log.warning("refused", slug=error.slug, reason=error.detail, cause=cause)
-    return problem_response(error, path=request.url.path, request_id=request.state.request_id)
+    return problem_response(error, request.scope, request_id=request.state.request_id)
 
 
 def _of_the_router(request: Request, error: HTTPException) -> LonghaulError:
     match error.status_code:
         case 404:
-            return NotFound("There is nothing at this path.")
+            return NoSuchPath()
         case 405:
-            return MethodNotAllowed(request.app.state.methods.at(request.url.path))
+            # The router tells the methods of the first route that fits; there may be more at the same path.
+            told = (error.headers or {}).get("Allow", "").split(", ")
+            known = request.app.state.methods.at(request.scope["path"])
+            return MethodNotAllowed(sorted({*known, *filter(None, told)}))
         case _:
             return Malformed(str(error.detail))

@@ -6,14 +6,17 @@ from typing import Final
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import clear_contextvars
 
-from app.api.errors import problem_response
+from app.api.errors import NoSuchPath, problem_response
 from app.domain.errors import LonghaulError
 from app.observability.logging import bind, get_log
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+ANSWERS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 log = get_log("api")
 
@@ -40,17 +43,23 @@ class RequestContext:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"] == "websocket.close" and status == 0:
+                # The router's word for an unknown path: our own routes accept every handshake.
+                await problem_response(NoSuchPath(), scope, request_id=request_id)(scope, receive, send_with_id)
+                return
+            if message["type"] in ANSWERS:
                 status = message.get("status", 101)
                 MutableHeaders(raw=message.setdefault("headers", [])).append("X-Request-ID", request_id)
             await send(message)
 
         try:
             await self._app(inner, receive, send_with_id)
+        except ClientDisconnect:
+            log.info("the caller went away before its request was complete")
         except Exception:  # the edge: logged once, and shown to nobody
             log.exception("a request failed", path=scope["path"])
-            if status == 0 and scope["type"] == "http":
-                response = problem_response(LonghaulError(), path=scope["path"], request_id=request_id)
+            if status == 0:
+                response = problem_response(LonghaulError(), scope, request_id=request_id)
                 await response(inner, receive, send_with_id)
         finally:
             elapsed = round((time.perf_counter() - began) * 1000, 1)

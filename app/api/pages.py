@@ -15,8 +15,8 @@ PROBLEMS: Final = {
         "expired, or was issued by or for somebody else."
     ),
     "insufficient-scope": (
-        "The token is valid, but its scopes do not cover this request. The answer's <code>WWW- "
-        "Authenticate</code> names the scope that is needed."
+        "The token is valid, but its scopes do not cover this request. The answer's "
+        "<code>WWW-Authenticate</code> names the scope that is needed."
     ),
     "not-found": (
         "There is nothing at this path. A task that is another caller's, one that never was and one that has "
@@ -52,7 +52,7 @@ PROBLEMS: Final = {
     "bad-gateway": "The service behind the proxy did not answer as it should. Try again.",
     "queue-full": "The queue is over its depth; nothing was accepted. Try again after <code>Retry-After</code>.",
     "broker-unavailable": (
-        "The message broker cannot take the task; nothing was accepted. Try again after <code>Retry- After</code>."
+        "The message broker cannot take the task; nothing was accepted. Try again after <code>Retry-After</code>."
     ),
     "store-unavailable": "The state store does not answer. Try again after <code>Retry-After</code>.",
     "overloaded": "The service has too much to do. Try again after <code>Retry-After</code>.",

@@ -86,7 +86,7 @@ class TokenVerifier:
         if kind not in ACCESS_TYPES:
             raise ValueError("not an access token")
         claims = self._claims(token, header, self._algorithm, self._key)
-        scopes = frozenset(_text(claims, "scope").split()) if "scope" in claims else DEFAULT_SCOPES
+        scopes = frozenset(_scope(claims).split()) if "scope" in claims else DEFAULT_SCOPES
         return Principal(Owner(issuer=self._issuer, subject=_text(claims, "sub")), scopes, claims["exp"])
 
     def _claims(self, token: str, header: Mapping[str, Any], algorithm: str, key: str) -> dict[str, Any]:
@@ -152,4 +152,13 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims[name]
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} is not a text")
+    value.encode()  # half of a surrogate pair is no character
+    return value
+
+
+def _scope(claims: Mapping[str, Any]) -> str:
+    """Return the claim `scope`, which may be empty: such a token opens nothing."""
+    value = claims["scope"]
+    if not isinstance(value, str):
+        raise TypeError("scope is not a text")
     return value

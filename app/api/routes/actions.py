@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.bodies import require_json_accepted
-from app.api.dependencies import Caller, Catalogue, Configuration
+from app.api.dependencies import Catalogue, Configuration, Reader
 from app.api.documents import problems
 from app.api.showing import json_response
 from app.domain.action import Action
-from app.security.principal import Scope, authorize
 
 router: Final = APIRouter(tags=["actions"])
 
@@ -19,11 +18,10 @@ router: Final = APIRouter(tags=["actions"])
     "/v1/actions",
     response_class=Response,
     summary="List the actions",
-    responses={200: {"description": "Each action's name, queue, JSON schema and limits."}, **problems(401, 403, 406)},
+    responses={200: {"description": "Each action's name, queue, JSON schema and limits."}, **problems(406)},
 )
-async def list_actions(request: Request, caller: Caller, catalogue: Catalogue, settings: Configuration) -> Response:
+async def list_actions(request: Request, _: Reader, catalogue: Catalogue, settings: Configuration) -> Response:
     """Return the catalogue of actions, with the JSON schema of each one's body and the limits that hold for it."""
-    authorize(caller, Scope.READ)
     require_json_accepted(request)
     limits = {"max_body_bytes": settings.api.max_body_bytes, "max_attempts": settings.max_attempts}
     return json_response({"items": [_described(action, limits) for action in catalogue]})

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from app.api.dependencies import Caller, ResultService, TaskId
+from app.api.dependencies import Reader, ResultService, TaskId
 from app.api.documents import RESULT_RESPONSES, problems
 from app.api.showing import matches
 from app.domain.errors import RangeNotSatisfiable
@@ -23,9 +23,9 @@ router: Final = APIRouter(tags=["workload"])
     "/v1/workload/{task_id}/result",
     response_class=Response,
     summary="Download a task's result",
-    responses={**RESULT_RESPONSES, **problems(401, 403, 404, 409, 410, 416, 503)},
+    responses={**RESULT_RESPONSES, **problems(404, 409, 410, 416, 503)},
 )
-async def result(request: Request, task_id: TaskId, caller: Caller, results: ResultService) -> Response:
+async def result(request: Request, caller: Reader, task_id: TaskId, results: ResultService) -> Response:
     """Stream the result file; `Range` continues a broken download, `If-Range` if it is still the same."""
     file = await results.describe(task_id, principal=caller)
     headers = _headers(file)
@@ -40,13 +40,14 @@ async def result(request: Request, task_id: TaskId, caller: Caller, results: Res
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
         status = 206
     if request.state.is_head:
-        return Response(status_code=status, headers=headers, media_type=file.content_type)
+        return Response(status_code=status, headers=headers)
     chunks = await results.read(file, start, end)
-    return StreamingResponse(chunks, status, headers=headers, media_type=file.content_type)
+    return StreamingResponse(chunks, status, headers=headers)
 
 
 def _headers(file: ResultFile) -> dict[str, str]:
     return {
+        "Content-Type": file.content_type,  # here, since Starlette would add a charset to what begins with text/
         "ETag": f'"{file.sha256}"',
         "Accept-Ranges": "bytes",
         "Content-Disposition": _disposition(file.filename),

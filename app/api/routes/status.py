@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.bodies import require_json_accepted
-from app.api.dependencies import Caller, Configuration, StatusService, TaskId
+from app.api.dependencies import Configuration, Reader, StatusService, TaskId
 from app.api.documents import LIST_PARAMETERS, STATUS_PARAMETERS, problems
 from app.api.showing import CACHE_HEADERS, document, json_response, status_response
 from app.domain.errors import ValidationFailed
@@ -33,12 +33,12 @@ Value = TypeVar("Value")
     responses={
         200: {"model": StatusDocument, "description": "The status document."},
         304: {"description": "Unchanged."},
-        **problems(401, 403, 404, 406, 503),
+        **problems(404, 406, 503),
     },
     openapi_extra=STATUS_PARAMETERS,
 )
 async def status(
-    request: Request, task_id: TaskId, caller: Caller, statuses: StatusService, settings: Configuration
+    request: Request, caller: Reader, task_id: TaskId, statuses: StatusService, settings: Configuration
 ) -> Response:
     """Return the task as it is now. Cheap: send the last `ETag` as `If-None-Match`, and an unchanged task is a 304."""
     task = await statuses.read(task_id, principal=caller)
@@ -50,11 +50,12 @@ async def status(
     "/v1/workload",
     response_class=Response,
     summary="List one's tasks",
-    responses={200: {"description": "A page of status documents."}, **problems(401, 403, 406, 422, 503)},
+    responses={200: {"description": "A page of status documents."}, **problems(406, 422, 503)},
     openapi_extra=LIST_PARAMETERS,
 )
-async def list_tasks(request: Request, caller: Caller, statuses: StatusService, settings: Configuration) -> Response:
+async def list_tasks(request: Request, caller: Reader, statuses: StatusService, settings: Configuration) -> Response:
     """Return the caller's tasks, newest first, a page at a time."""
+    require_json_accepted(request)
     query = _Query(request)
     wanted = Filter(
         statuses=query.many("status", TaskStatus),
@@ -67,7 +68,6 @@ async def list_tasks(request: Request, caller: Caller, statuses: StatusService, 
     cursor = query.one("cursor", str, None)
     query.require_nothing_wrong()
     page = await statuses.page(wanted, principal=caller, limit=limit, cursor=cursor)
-    require_json_accepted(request)
     shown: dict[str, Any] = {"items": [document(task, public_url=settings.public_url) for task in page.tasks]}
     headers = dict(CACHE_HEADERS)
     if page.next_cursor is not None:

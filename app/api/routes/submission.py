@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.bodies import read_json, validated
-from app.api.dependencies import Caller, Catalogue, Configuration, SubmissionService, idempotency_key_of
+from app.api.dependencies import Catalogue, Configuration, SubmissionService, Submitter, idempotency_key_of
 from app.api.documents import ACCEPTED_RESPONSE, SUBMISSION_BODY, problems
 from app.api.showing import RETRY_AFTER_SECONDS, document, json_response
 from app.domain.task import status_path
-from app.security.principal import Scope, authorize
 
 router: Final = APIRouter(tags=["workload"])
 
@@ -20,17 +19,16 @@ router: Final = APIRouter(tags=["workload"])
     status_code=202,
     response_class=Response,
     summary="Submit a task",
-    responses={202: ACCEPTED_RESPONSE, **problems(400, 401, 403, 406, 413, 415, 422, 431, 500, 503)},
+    responses={202: ACCEPTED_RESPONSE, **problems(400, 406, 413, 415, 422, 503)},
     openapi_extra=SUBMISSION_BODY,
 )
 async def submit(
-    request: Request, caller: Caller, submissions: SubmissionService, catalogue: Catalogue, settings: Configuration
+    request: Request, caller: Submitter, submissions: SubmissionService, catalogue: Catalogue, settings: Configuration
 ) -> Response:
     """Validate an order, and promise it: once this answers 202, the task will run, whatever dies.
 
     With an `Idempotency-Key`, repeating the request gives the same task, however often and however late.
     """
-    authorize(caller, Scope.SUBMIT)
     body, value = await read_json(request, limit=settings.api.max_body_bytes)
     key = idempotency_key_of(request.headers.getlist("idempotency-key"))
     action = validated(body, catalogue)

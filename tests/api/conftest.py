@@ -1,0 +1,82 @@
+"""Fixtures of the API's tests: clients whose every answer is held against the OpenAPI document, and staged tasks."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from stack.servers import RedisServer
+from tests.api.staging import Staging
+from tests.support.service import Service
+
+Hook = Callable[[httpx.Response], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+async def contract(service: Service) -> dict[str, Any]:
+    """The OpenAPI document."""
+    async with httpx.AsyncClient(base_url=service.base_url) as client:
+        document: dict[str, Any] = (await client.get("/openapi.json")).json()
+        return document
+
+
+@pytest.fixture(scope="session")
+def documented(contract: dict[str, Any]) -> Hook:
+    """Fails on an answer whose status the OpenAPI document does not name."""
+    templates = [(re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), path) for path in contract["paths"]]
+
+    async def check(answer: httpx.Response) -> None:
+        request = answer.request
+        method = "get" if request.method == "HEAD" else request.method.lower()
+        path = request.url.raw_path.decode().partition("?")[0]
+        for pattern, template in sorted(templates, key=lambda known: "{" in known[1]):
+            operation = contract["paths"][template].get(method)
+            if pattern.fullmatch(path) and operation is not None:
+                known = operation["responses"]
+                assert str(answer.status_code) in known, f"{method} {template} answered {answer.status_code}: {known}"
+                return
+
+    return check
+
+
+@pytest.fixture
+async def alice(service: Service, subject: str, documented: Hook) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared service, as this test's own caller."""
+    async with service.client(subject) as client:
+        client.event_hooks = {"response": [documented]}
+        yield client
+
+
+@pytest.fixture
+async def bob(service: Service, subject: str, documented: Hook) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody else."""
+    async with service.client(f"not-{subject}") as client:
+        client.event_hooks = {"response": [documented]}
+        yield client
+
+
+@pytest.fixture
+async def anybody(service: Service, documented: Hook) -> AsyncIterator[httpx.AsyncClient]:
+    """A client without a token."""
+    async with httpx.AsyncClient(base_url=service.base_url, timeout=10) as client:
+        client.event_hooks = {"response": [documented]}
+        yield client
+
+
+@pytest.fixture
+async def service_redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """The shared service's Redis, as its operator."""
+    async with Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def staging(service: Service, service_redis: Redis, subject: str, tmp_path: Path) -> AsyncIterator[Staging]:
+    """Makes tasks of `alice` in any state."""
+    made = Staging(service_redis, service.settings, subject, tmp_path)
+    yield made
+    await made.clean_up()

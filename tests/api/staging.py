@@ -1,0 +1,120 @@
+"""Tasks in the state that a test wants, made by the real store in the service's own Redis; no worker knows of them."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from redis.asyncio import Redis
+
+from app.domain.envelope import Envelope
+from app.domain.lifecycle import TaskStatus
+from app.domain.problem import Problem
+from app.domain.task import Owner, ResultFile
+from app.results.store import ResultStore
+from app.settings import Settings
+from app.store.keys import owner_id, owner_tasks_key, task_key
+from app.store.tasks import Claimed, End, TaskStore
+
+HOUR = timedelta(hours=1)
+FAILURE = Problem(type="/problems/handler-error", title="Handler error", detail="The disk is full.")
+
+
+class Staging:
+    """Makes tasks of one owner, and removes them."""
+
+    def __init__(self, redis: Redis, settings: Settings, subject: str, directory: Path) -> None:
+        self.store = TaskStore(redis, lease=HOUR, status_ttl=HOUR, result_ttl=HOUR)
+        self.results = ResultStore(settings.results_url)
+        self.owner = Owner(settings.jwt.issuer, subject)
+        self._redis = redis
+        self._directory = directory
+        self._made: list[UUID] = []
+
+    async def pending(
+        self,
+        *,
+        task_id: UUID | None = None,
+        action: str = "noop",
+        labels: tuple[str, ...] = (),
+        created_at: int | None = None,
+        message_id: str = "m",
+    ) -> UUID:
+        """Promise a task that nobody will run."""
+        envelope = self.envelope(
+            task_id=task_id, action=action, labels=labels, created_at=created_at, message_id=message_id
+        )
+        await self.store.create(envelope, b"sealed")
+        assert await self.store.queued(envelope.task_id, envelope.message_id)
+        return envelope.task_id
+
+    async def created(self) -> UUID:
+        """Begin a task that is not promised yet: nobody may see it."""
+        envelope = self.envelope()
+        await self.store.create(envelope, b"sealed")
+        return envelope.task_id
+
+    async def processing(self) -> tuple[UUID, int]:
+        """Return a task that an attempt is at, and the attempt's token."""
+        envelope = self.envelope()
+        await self.store.create(envelope, b"sealed")
+        await self.store.queued(envelope.task_id, envelope.message_id)
+        claim = await self.store.claim(envelope, b"sealed", worker="the test")
+        assert isinstance(claim, Claimed)
+        return envelope.task_id, claim.token
+
+    async def failed(self) -> UUID:
+        """Return a task that has FAILED."""
+        task_id, token = await self.processing()
+        await self.store.settle(task_id, token, End(TaskStatus.FAILED, error=FAILURE))
+        return task_id
+
+    async def completed(
+        self, content: bytes | None = None, *, filename: str = "result.bin", content_type: str = "application/x-test"
+    ) -> UUID:
+        """Return a task that is COMPLETED, with a file of this content."""
+        task_id, token = await self.processing()
+        file = None
+        if content is not None:
+            file = await self.file(task_id, token, content, filename=filename, content_type=content_type)
+        await self.store.settle(task_id, token, End(TaskStatus.COMPLETED, result=file))
+        return task_id
+
+    async def file(self, task_id: UUID, token: int, content: bytes, *, filename: str, content_type: str) -> ResultFile:
+        """Store a result file."""
+        path = self._directory / f"{task_id}"
+        path.write_bytes(content)
+        stored = await self.results.put(task_id, token, path, content_type=content_type, filename="x")
+        return replace(stored, filename=filename)
+
+    def envelope(
+        self,
+        *,
+        task_id: UUID | None = None,
+        action: str = "noop",
+        labels: tuple[str, ...] = (),
+        created_at: int | None = None,
+        message_id: str = "m",
+        fingerprint: str | None = None,
+    ) -> Envelope:
+        """Return an order; the task is removed at the end of the test."""
+        envelope = Envelope(
+            task_id=task_id or uuid4(),
+            message_id=message_id,
+            action=action,
+            queue="bench",
+            owner=self.owner,
+            params={"id": 1},
+            labels=labels,
+            max_attempts=5,
+            created_at=created_at or time.time_ns() // 1_000_000,
+            fingerprint=fingerprint,
+        )
+        self._made.append(envelope.task_id)
+        return envelope
+
+    async def clean_up(self) -> None:
+        """Remove every task that was made here."""
+        keys = [task_key(task_id) for task_id in self._made]
+        await self._redis.delete(owner_tasks_key(owner_id(self.owner)), *keys)
