@@ -16,27 +16,42 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
-from app.api.routes import actions, health, live, pages, results, status, submission
+from app.api.routes import actions, control, health, live, pages, results, status, submission
 from app.domain.errors import LonghaulError
 from app.resources import Resources, open_resources
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
 from app.service.health import Health
 from app.service.results import Results
-from app.service.status import Statuses
 from app.service.submission import Submissions
 from app.service.watching import Watching
+from app.service.wiring import core_services
 from app.settings import Settings
 
-ROUTERS: Final = [module.router for module in (submission, status, results, live, actions, health, pages)]
+ROUTERS: Final = [module.router for module in (submission, status, control, results, live, actions, health, pages)]
+ALLOWED_HEADERS: Final = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "If-Range",
+    "Prefer",
+    "Range",
+    "X-Request-ID",
+]
 EXPOSED_HEADERS: Final = [
+    "Accept-Post",
+    "Accept-Ranges",
+    "Allow",
     "Content-Disposition",
+    "Content-Range",
     "ETag",
     "Idempotent-Replayed",
     "Link",
     "Location",
     "Repr-Digest",
     "Retry-After",
+    "WWW-Authenticate",
     "X-Request-ID",
 ]
 
@@ -86,7 +101,16 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "Range"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-None-Match",
+                "If-Range",
+                "Prefer",
+                "Range",
+                "X-Request-ID",
+            ],
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestContext)
@@ -96,7 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _services(resources: Resources) -> Services:
     settings = resources.settings
-    statuses = Statuses(tasks=resources.tasks)
+    core = core_services(resources)
     task_key = task_token_key(resources.sealer)
     return Services(
         settings=settings,
@@ -104,7 +128,9 @@ def _services(resources: Resources) -> Services:
         verifier=token_verifier(settings, task_key),
         submissions=Submissions(
             tasks=resources.tasks,
-            publisher=resources.publisher,
+            lists=resources.lists,
+            archive=resources.archive,
+            publications=core.publications,
             sealer=resources.sealer,
             task_tokens=TaskTokenIssuer(
                 key=task_key,
@@ -114,10 +140,11 @@ def _services(resources: Resources) -> Services:
             ),
             max_attempts=settings.max_attempts,
         ),
-        statuses=statuses,
-        watching=Watching(statuses=statuses, subscriptions=resources.subscriptions),
-        results=Results(statuses=statuses, results=resources.results),
-        health=Health(redis=resources.redis, publisher=resources.publisher),
+        statuses=core.statuses,
+        control=core.control,
+        watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
+        results=Results(statuses=core.statuses, results=resources.results),
+        health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from app.actions import load_catalogue
+from app.archive.archive import Archive, open_archive
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Publisher
 from app.broker.topology import require_declared
@@ -24,6 +25,7 @@ from app.results.store import ResultStore
 from app.security.sealing import Sealer
 from app.settings import Settings
 from app.store.connection import open_redis
+from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
 from app.store.tasks import TaskStore
 
@@ -41,6 +43,8 @@ class Resources:
     catalogue: ActionCatalogue
     redis: Redis
     tasks: TaskStore
+    lists: OwnerLists
+    archive: Archive
     subscriptions: Subscriptions
     publishing: BrokerConnection
     consuming: BrokerConnection
@@ -59,7 +63,7 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
 
     Raises:
         ConfigurationError: A server is too old, or the queues are not declared.
-        StoreUnavailable, BrokerUnavailable: A server does not answer.
+        StoreUnavailable, BrokerUnavailable, ArchiveUnavailable: A server does not answer.
     """
     dataset_ids = settings.datasets.keys()
     catalogue = load_catalogue(settings.actions, dataset_ids=dataset_ids)
@@ -71,8 +75,8 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             redis,
             lease=timedelta(seconds=settings.lease_seconds),
             status_ttl=timedelta(hours=settings.status_ttl_hours),
-            result_ttl=timedelta(hours=settings.result_ttl_hours),
         )
+        archive = await stack.enter_async_context(open_archive(settings.archive_url.get_secret_value()))
         subscriptions = Subscriptions(redis_url)
         publishing = BrokerConnection(amqp_url, name=f"{name} publishing")
         consuming = BrokerConnection(amqp_url, name=f"{name} consuming")
@@ -84,6 +88,8 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             catalogue=catalogue,
             redis=redis,
             tasks=tasks,
+            lists=OwnerLists(redis),
+            archive=archive,
             subscriptions=subscriptions,
             publishing=publishing,
             consuming=consuming,

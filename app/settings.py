@@ -151,6 +151,21 @@ class Settings(Section):
     publish_timeout_seconds: float = Field(default=3.0, gt=0, le=30, description="For a publisher confirm.")
     shutdown_seconds: int = Field(default=30, ge=1, description="How long a stopping worker lets jobs end.")
 
+    consumer_handover_seconds: float = Field(
+        default=600, ge=1, description="After how long a running job leaves a copy in the queue and acknowledges."
+    )
+    cancel_grace_seconds: float = Field(default=10, ge=0, description="Until a handler that ignores it is killed.")
+    retry_base_seconds: float = Field(default=2, gt=0, description="Bound of the first retry's delay; it doubles.")
+    retry_cap_seconds: float = Field(default=300, gt=0, description="Upper bound of every retry's delay.")
+    redrive_after_seconds: float = Field(
+        default=30, ge=1, description="After how long a waiting task that nobody has seen gets a new message."
+    )
+
+    archive_url: SecretStr = Field(
+        default=SecretStr("sqlite:////var/lib/longhaul/archive.db"),
+        description="Where ended tasks are remembered: `sqlite:////path` or `postgresql://…`.",
+    )
+    archive_retention_days: int = Field(default=90, ge=1)
     results_url: str = Field(description="Where result files are kept: `file:///…` or `s3://bucket/prefix`.")
     encryption_keys: dict[str, SealingKey] = Field(
         min_length=1, description="Key id to 32 bytes as base64. The first seals, all open."
@@ -166,6 +181,13 @@ class Settings(Section):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("archive_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return value
 
     @field_validator("results_url")
     @classmethod

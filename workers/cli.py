@@ -11,6 +11,7 @@ import uvloop
 from app import __version__
 from app.actions import load_catalogue
 from app.domain.errors import ConfigurationError, LonghaulError
+from app.observability.crash_points import arm_crash_point
 from app.observability.logging import configure_logging
 from app.resources import require_settings_of
 from app.settings import Settings, load_settings
@@ -48,6 +49,7 @@ def work(
         typer.echo("The configuration is in order.")
         return
     configure_logging(settings.log)
+    arm_crash_point(development=settings.development)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_work(settings))
 

@@ -9,17 +9,21 @@ import asyncio
 import os
 import signal
 import socket
+from datetime import timedelta
 from typing import Final
 
 from app.broker.delivery import Delivery
 from app.domain.errors import ConfigurationError
 from app.observability.logging import get_log
 from app.resources import Resources, open_resources, side_task
-from app.service.ending import Endings
+from app.service.wiring import CoreServices, core_services
 from app.settings import Settings
+from workers.attempt import HANDLER_TASK
 from workers.consumer import Consumer
-from workers.execution import Desk, Execution
+from workers.desk import Desk
+from workers.execution import Execution
 from workers.executors.process import ProcessExecutor
+from workers.housekeeping.wiring import housekeeper
 from workers.registry import Registry
 
 RELEASE_SECONDS: Final = 5.0
@@ -61,18 +65,22 @@ class Engine:
         async with open_resources(self._settings, name=f"worker-engine {worker}") as resources:
             queues = served_queues(resources, self._registry)
             processes = ProcessExecutor(self._settings.handlers)
-            desk = self._desk(resources, processes, worker)
+            core = core_services(resources)
+            desk = self._desk(resources, core, processes, worker)
+            keeper = housekeeper(resources, core, worker)
             try:
                 async with (
                     side_task(resources.consuming.run(), name="consuming"),
-                    side_task(self._limit_the_stop(), name="stop"),  # not in the group: nobody waits for the limit
+                    side_task(self._limit_the_stop(), name="stop"),
                     asyncio.TaskGroup() as group,
                 ):
                     for queue in queues:
                         group.create_task(self._consumer(queue, resources, desk).run(), name=f"consumer {queue}")
+                    group.create_task(keeper.run(self._stopping), name="housekeeping")
             finally:
                 await processes.aclose()
         log.info("stopped")
+        _leave_the_stubborn_behind()
 
     async def _limit_the_stop(self) -> None:
         await self._stopping.wait()
@@ -83,18 +91,26 @@ class Engine:
         except TimeoutError:
             self._stopping_hard.set()
 
-    def _desk(self, resources: Resources, processes: ProcessExecutor, worker: str) -> Desk:
+    def _desk(self, resources: Resources, core: CoreServices, processes: ProcessExecutor, worker: str) -> Desk:
+        settings = self._settings
         return Desk(
             worker=worker,
             tasks=resources.tasks,
-            endings=Endings(tasks=resources.tasks),
+            lists=resources.lists,
+            archive=resources.archive,
+            publisher=resources.publisher,
+            endings=core.endings,
             results=resources.results,
             sealer=resources.sealer,
             catalogue=resources.catalogue,
             registry=self._registry,
             processes=processes,
-            datasets=dict(self._settings.datasets),
+            datasets=dict(settings.datasets),
             stopping_hard=self._stopping_hard,
+            handover=timedelta(seconds=settings.consumer_handover_seconds),
+            cancel_grace=timedelta(seconds=settings.cancel_grace_seconds),
+            retry_base=timedelta(seconds=settings.retry_base_seconds),
+            retry_cap=timedelta(seconds=settings.retry_cap_seconds),
         )
 
     def _consumer(self, queue: str, resources: Resources, desk: Desk) -> Consumer:
@@ -109,6 +125,13 @@ class Engine:
             execute=execute,
             stopping=self._stopping,
         )
+
+
+def _leave_the_stubborn_behind() -> None:
+    """End the process if a handler still runs that swallows its cancellation: the loop's closing would wait for it."""
+    if any(task.get_name() == HANDLER_TASK for task in asyncio.all_tasks()):
+        log.error("a handler does not stop; ending without it")
+        os._exit(0)  # everything is closed, and its task was given back
 
 
 def served_queues(resources: Resources, registry: Registry) -> list[str]:

@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from app.domain.errors import LeaseLost, LonghaulError
@@ -17,20 +18,52 @@ class Result:
     file: ResultFile | None = None
 
 
+class Retry(Exception):
+    """Raised by a handler: this attempt has failed, and the next one begins after `after`."""
+
+    def __init__(self, after: timedelta | float, reason: str = "The handler wants to be tried again.") -> None:
+        """Say when, and why.
+
+        Args:
+            after: How long to wait; seconds, or a timedelta.
+            reason: For the task's owner.
+        """
+        super().__init__(reason)
+        self.after = after if isinstance(after, timedelta) else timedelta(seconds=after)
+
+
+class Fatal(Exception):
+    """Raised by a handler: the work has failed, and trying again is of no use."""
+
+
 class AttemptFailed(LonghaulError):
     """The work failed."""
 
     slug = "handler-error"
 
-    def __init__(self, detail: str, *, where: str = "") -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        where: str = "",
+        kind: str = "handler-error",
+        fatal: bool = False,
+        wait: timedelta | None = None,
+    ) -> None:
         """Describe the failure.
 
         Args:
             detail: For the task's owner: what the handler said.
             where: For the log: the kind of error and its place in the code, without what it said.
+            kind: The slug of the problem that the task's `error` becomes, should this be its last attempt.
+            fatal: Whether trying again is of no use.
+            wait: How long to wait before it is tried again, if the handler has said so.
         """
         super().__init__(presentable(detail))
         self.where = where
+        self.kind = kind
+        self.fatal = fatal
+        self.wait = wait
 
 
 def presentable(text: str) -> str:
@@ -49,6 +82,10 @@ def failure(error: BaseException) -> LonghaulError:
         words = str(error)
     except Exception:  # noqa: BLE001  # an error's own __str__ may be at fault
         words = "(it cannot be described)"
+    if isinstance(error, Retry):
+        return AttemptFailed(words, where=f"Retry{place}", wait=error.after)
+    if isinstance(error, Fatal):
+        return AttemptFailed(words or kind, where=f"Fatal{place}", fatal=True)
     return AttemptFailed(f"{kind}: {words}" if words else kind, where=f"{kind}{place}")
 
 

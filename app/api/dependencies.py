@@ -13,6 +13,7 @@ from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
 from app.security.tokens import TokenVerifier
+from app.service.control import Control
 from app.service.health import Health
 from app.service.results import Results
 from app.service.status import Statuses
@@ -34,6 +35,7 @@ class Services:
     verifier: TokenVerifier
     submissions: Submissions
     statuses: Statuses
+    control: Control
     watching: Watching
     results: Results
     health: Health
@@ -113,6 +115,7 @@ Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
 SubmissionService = Annotated[Submissions, Depends(_part("submissions"))]
 StatusService = Annotated[Statuses, Depends(_part("statuses"))]
+ControlService = Annotated[Control, Depends(_part("control"))]
 WatchingService = Annotated[Watching, Depends(_part("watching"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
 HealthService = Annotated[Health, Depends(_part("health"))]

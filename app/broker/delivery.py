@@ -1,7 +1,6 @@
 """Delivery: one message in hand. It ends acknowledged, parked (a copy takes its place), buried, or given back."""
 
 import contextlib
-from datetime import timedelta
 from uuid import UUID
 
 from aio_pika.abc import AbstractIncomingMessage
@@ -61,10 +60,6 @@ class Delivery:
         """Return it to the queue, to be delivered again at once."""
         with contextlib.suppress(*_GONE):
             await self._message.nack(requeue=True)
-
-    async def leave_copy(self, copy: Letter, wait: timedelta) -> None:
-        """Publish a copy for later, and wait for its confirm; raises like `Publisher.publish`."""
-        await self._publisher.publish_later(copy, wait)
 
     async def bury(self, reason: str) -> None:
         """Move it to the dead letters: the copy is confirmed before this one is acknowledged."""

@@ -6,7 +6,7 @@ a blocked broker each become an error of the domain; *unconfirmed* is an error o
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -109,5 +109,6 @@ def _message(letter: Letter, reason: str | None) -> Message:
         type=letter.action,
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
+        timestamp=datetime.now(UTC),
         headers={name: value for name, value in headers.items() if value is not None},
     )

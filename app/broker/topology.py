@@ -6,11 +6,11 @@ back to their work queue: a fixed time each, since in a queue of mixed times the
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from aio_pika import ExchangeType
+from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
@@ -19,6 +19,8 @@ from app.domain.errors import ConfigurationError
 
 WORK_EXCHANGE: Final = "longhaul"
 DEAD_QUEUE: Final = "dead"
+BIRTH_QUEUE: Final = "birth"
+"""Holds one message for as long as RabbitMQ has not been emptied."""
 
 DELAY_LEVELS: Final = tuple(timedelta(seconds=s) for s in (1, 5, 15, 60, 300, 900, 3600))
 
@@ -77,8 +79,9 @@ async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> N
             "x-overflow": "reject-publish",
         }
         await (await channel.declare_queue(name, durable=True, arguments=arguments)).bind(work, name)
-    dead = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
-    await dead.bind(work, DEAD_QUEUE)
+    for name in (DEAD_QUEUE, BIRTH_QUEUE):
+        queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+        await queue.bind(work, name)
     for level in DELAY_LEVELS:
         name = delay_name(level)
         # A fanout of its own keeps the routing key, which leads back to the work queue when the time is over.
@@ -96,7 +99,7 @@ async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> N
 async def is_declared(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
     """Return whether every exchange and queue is there. Asks only, and declares nothing."""
     exchanges = [WORK_EXCHANGE, *map(delay_name, DELAY_LEVELS)]
-    names = [*queues, DEAD_QUEUE, *map(delay_name, DELAY_LEVELS)]
+    names = [*queues, DEAD_QUEUE, BIRTH_QUEUE, *map(delay_name, DELAY_LEVELS)]
     channel = await connection.channel()
     try:
         for name in exchanges:
@@ -117,3 +120,31 @@ async def require_declared(connection: AbstractConnection, queues: Mapping[str, 
     """
     if not await is_declared(connection, queues):
         raise ConfigurationError("The queues are not declared: run `longhaul admin declare` once.")
+
+
+async def put_birth_mark(connection: AbstractConnection) -> None:
+    """Put the birth mark, unless it is there."""
+    if await is_marked(connection):
+        return
+    async with await connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+        exchange = await channel.get_exchange(WORK_EXCHANGE, ensure=False)
+        await exchange.publish(Message(b"", delivery_mode=DeliveryMode.PERSISTENT), BIRTH_QUEUE, mandatory=True)
+
+
+async def is_marked(connection: AbstractConnection) -> bool:
+    """Return whether the birth mark is there; without it, RabbitMQ has lost what it had."""
+    return (await ready_counts(connection, [BIRTH_QUEUE])).get(BIRTH_QUEUE, 0) > 0
+
+
+async def ready_counts(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, int]:
+    """Return how many messages wait in each queue, less those in a worker's hands; a missing queue is left out."""
+    counts: dict[str, int] = {}
+    for name in queues:
+        channel = await connection.channel()
+        try:
+            queue = await channel.get_queue(name, ensure=True)
+            counts[name] = queue.declaration_result.message_count or 0
+        except ChannelNotFoundEntity:
+            continue  # the broker has closed the channel
+        await channel.close()
+    return counts

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from app.actions import load_catalogue
+from app.cli import dead
 from app.cli.serve import ConfigOption
 from app.settings import Settings, load_settings
 
@@ -14,6 +15,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `longhaul`."""
     admin = typer.Typer(help="What operators do.", no_args_is_help=True)
     admin.command()(declare)
+    admin.add_typer(dead.commands(), name="dead")
     app.add_typer(admin, name="admin")
 
 
@@ -22,21 +24,36 @@ def declare(
     amqp_url: Annotated[
         str | None, typer.Option(help="With the right to configure; the services' own user need not have it.")
     ] = None,
+    nobody_runs: Annotated[
+        bool, typer.Option("--nobody-runs", help="No API and no worker is running: nothing need be waited for.")
+    ] = False,
 ) -> None:
-    """Declare the exchanges and queues, once, at deployment. What is there already stays as it is.
+    """Declare exchanges and queues, and bring the archive's tables up to date: once, at deployment.
+
+    What is there already stays as it is. Nothing is lost by running it twice.
 
     Example: longhaul admin declare --config config.yaml
     """
     settings = load_settings(config)
-    new = asyncio.run(_declare(settings, amqp_url or settings.amqp_url.get_secret_value()))
+    new = asyncio.run(_declare(settings, amqp_url or settings.amqp_url.get_secret_value(), nobody_runs=nobody_runs))
     typer.echo("declared" if new else "everything is declared already")
 
 
-async def _declare(settings: Settings, amqp_url: str) -> bool:
-    from app.broker import connection, topology  # noqa: PLC0415  # `longhaul --help` stays quick
+async def _declare(settings: Settings, amqp_url: str, *, nobody_runs: bool) -> bool:
+    from app.archive.upgrading import upgrade  # noqa: PLC0415  # `longhaul --help` stays quick
+    from app.broker import connection, topology  # noqa: PLC0415
     from app.resources import depth_limits, require_settings_of  # noqa: PLC0415
+    from app.store.connection import open_redis  # noqa: PLC0415
+    from app.store.epochs import count_epochs_as_old  # noqa: PLC0415
 
     catalogue = load_catalogue(settings.actions, dataset_ids=settings.datasets.keys())
     require_settings_of(catalogue, settings)
+    await upgrade(settings.archive_url.get_secret_value())
     async with await connection.connect(amqp_url, name="longhaul admin") as opened:
-        return await topology.declare(opened, depth_limits(settings, catalogue))
+        new = await topology.declare(opened, depth_limits(settings, catalogue))
+        if new:
+            await topology.put_birth_mark(opened)
+    if nobody_runs:
+        async with open_redis(settings.redis_url.get_secret_value()) as redis:
+            await count_epochs_as_old(redis)
+    return new

@@ -32,10 +32,12 @@ def serve(
     import uvicorn  # noqa: PLC0415  # `longhaul --help` stays quick
 
     from app.main import create_app  # noqa: PLC0415
+    from app.observability.crash_points import arm_crash_point  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
 
     settings = load_settings(config)
     configure_logging(settings.log)
+    arm_crash_point(development=settings.development)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),

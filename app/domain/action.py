@@ -43,6 +43,10 @@ class Action(BaseModel):
         default_factory=list, max_length=16, json_schema_extra={"uniqueItems": True}, description="To find it again."
     )
 
+    timeout_seconds: float | None = Field(default=None, gt=0, le=604_800, description="Of one attempt.")
+    max_attempts: int | None = Field(default=None, ge=1, le=100, description="Failed ones; the setting's when omitted.")
+    delay_seconds: float | None = Field(default=None, ge=0, le=31_536_000, description="It does not begin before.")
+
     @field_validator("labels")
     @classmethod
     def _unique(cls, labels: list[str]) -> list[str]:

@@ -26,10 +26,16 @@ class Envelope(BaseModel):
     params: dict[str, Any]
     labels: tuple[str, ...] = ()
     max_attempts: int
+    timeout_seconds: float | None = None
     created_at: int
+    not_before: int = 0
+    attempt: int = 0
+    charged: int = 0
+    checkpoint: Any = None
+    checkpoint_progress: int = 0
     request_id: str | None = None
     fingerprint: str | None = None
 
-    def copy_with(self, message_id: str) -> "Envelope":
-        """Return the same order under the id of another message."""
-        return self.model_copy(update={"message_id": message_id})
+    def succeeded_by(self, message_id: str, **changes: Any) -> "Envelope":
+        """Return the same order under the id of another message, with what has changed meanwhile."""
+        return self.model_copy(update={"message_id": message_id, **changes})

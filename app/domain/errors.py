@@ -162,6 +162,12 @@ class StoreUnavailable(Unavailable):
     slug = "store-unavailable"
 
 
+class ArchiveUnavailable(Unavailable):
+    """The archive does not answer at the moment."""
+
+    slug = "store-unavailable"
+
+
 # --- ours: it may or may not have been done
 
 

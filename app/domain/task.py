@@ -64,6 +64,8 @@ class Task:
     result: ResultFile | None = None
     error: Problem | None = None
     fingerprint: str | None = None
+    cancel_requested: bool = False
+    next_attempt_at: datetime | None = None
 
 
 class ResultDescription(BaseModel):
@@ -104,7 +106,9 @@ class StatusDocument(BaseModel):
     started_at: Timestamp | None = Field(default=None, description="When the first attempt began.")
     finished_at: Timestamp | None = None
     expires_at: Timestamp | None = Field(default=None, description="When the result is removed.")
+    next_attempt_at: Timestamp | None = Field(default=None, description="While PENDING: not before this.")
     labels: list[str]
+    cancel_requested: bool | None = Field(default=None, description="The owner has asked it to stop.")
     queue: QueueDescription | None = Field(default=None, description="While PENDING.")
     result_url: str | None = Field(default=None, description="Absolute; only when COMPLETED with a file.")
     result: ResultDescription | None = None
@@ -122,6 +126,10 @@ class StatusDocument(BaseModel):
         path = f"/v1/workload/{task.id}"
         links = {"self": Link(href=status_path(task.id))}
         file = task.result if task.status is TaskStatus.COMPLETED else None
+        if not task.status.is_terminal or task.status is TaskStatus.CANCELLED:
+            links["cancel"] = Link(href=f"{path}/cancel")
+        if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+            links["retry"] = Link(href=f"{path}/retry")
         if file:
             links["result"] = Link(href=f"{path}/result")
         return cls(
@@ -137,7 +145,9 @@ class StatusDocument(BaseModel):
             started_at=task.started_at,
             finished_at=task.finished_at,
             expires_at=task.expires_at if file else None,
+            next_attempt_at=task.next_attempt_at if task.status is TaskStatus.PENDING else None,
             labels=list(task.labels),
+            cancel_requested=task.cancel_requested or None,
             queue=QueueDescription(name=task.queue) if task.status is TaskStatus.PENDING else None,
             result_url=f"{public_url}{path}/result" if file else None,
             result=file

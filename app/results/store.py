@@ -63,6 +63,16 @@ class ResultStore:
             raise StoreUnavailable("The result file cannot be read at the moment.") from error
         return True
 
+    async def remove(self, task_id: UUID) -> None:
+        """Remove every file that a task has made, late workers' as well."""
+        try:
+            found = await obstore.list(self._store, prefix=str(task_id)).collect_async()
+            await obstore.delete_async(self._store, [file["path"] for file in found])
+        except FileNotFoundError:
+            return
+        except (ObjectStoreError, OSError) as error:
+            raise StoreUnavailable("The result files cannot be removed at the moment.") from error
+
     async def read(self, file: ResultFile, start: int, end: int) -> AsyncIterator[bytes]:
         """Return the bytes from `start` up to, not including, `end`, in chunks.
 

@@ -5,9 +5,10 @@ data bind it to one task and one action, so that the sealed payload of one task 
 key seals; all open. (NIST SP 800-38D; random nonces bound one key to 2^32 seals.)
 """
 
+import json
 import os
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from app.domain.envelope import Envelope
 from app.domain.errors import Undecryptable
 
 NONCE_BYTES: Final = 12
@@ -54,6 +56,22 @@ class Sealer:
             return cipher.decrypt(nonce, body, _bound_to(task_id, action))
         except (InvalidTag, ValueError) as error:
             raise Undecryptable from error
+
+    def seal_order(self, envelope: Envelope) -> bytes:
+        """Seal a whole order."""
+        return self.seal(envelope.model_dump_json().encode(), task_id=envelope.task_id, action=envelope.action)
+
+    def open_order(self, sealed: bytes, *, task_id: UUID, action: str) -> Envelope:
+        """Open what `seal_order` made; raises like `open`."""
+        return Envelope.model_validate_json(self.open(sealed, task_id=task_id, action=action))
+
+    def seal_json(self, value: Any, *, task_id: UUID, action: str) -> bytes | None:
+        """Seal a JSON value; None stays None."""
+        return None if value is None else self.seal(json.dumps(value).encode(), task_id=task_id, action=action)
+
+    def open_json(self, sealed: bytes | None, *, task_id: UUID, action: str) -> Any:
+        """Open what `seal_json` made; raises like `open`."""
+        return None if sealed is None else json.loads(self.open(sealed, task_id=task_id, action=action))
 
     def derived_key(self, purpose: str) -> bytes:
         """Return 32 bytes for another purpose, derived from the first key (HKDF, RFC 5869)."""

@@ -1,18 +1,22 @@
-"""Status: read one task, or list one's own. The store answers; the archive will, for what Redis does not hold."""
+"""Status: read one task, or list one's own. The store answers, and the archive for what Redis does not hold."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from app.archive.archive import Archive, EndedTask
 from app.domain.errors import NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
 from app.domain.problem import FieldError
 from app.domain.task import Task
 from app.security.principal import Principal, Scope, authorize
 from app.store.keys import owner_id
+from app.store.listing import OwnerLists
+from app.store.records import milliseconds
 from app.store.tasks import TaskStore
 
 STRETCH: Final = 200
@@ -56,24 +60,35 @@ class Page:
 class Statuses:
     """Reads tasks on behalf of their owners."""
 
-    def __init__(self, *, tasks: TaskStore) -> None:
+    def __init__(self, *, tasks: TaskStore, lists: OwnerLists, archive: Archive) -> None:
         self._tasks = tasks
+        self._lists = lists
+        self._archive = archive
 
-    async def read(self, task_id: UUID, *, principal: Principal) -> Task:
+    async def read(self, task_id: UUID, *, principal: Principal, scope: Scope = Scope.READ) -> Task:
         """Return the caller's task.
 
+        Args:
+            task_id: The task.
+            principal: Who asks.
+            scope: What the caller's token must cover.
+
         Raises:
-            InsufficientScope: The caller may not read.
+            InsufficientScope: It does not.
             NotFound: There is none of this id, or it is another's: the two look the same.
+            StoreUnavailable: Neither Redis nor the archive can tell.
         """
-        owner = authorize(principal, Scope.READ, task_id=task_id)
+        owner = authorize(principal, scope, task_id=task_id)
         task = await self._tasks.find(task_id)
+        if task is None:
+            known = await self._archive.find(task_id)
+            task = known.task if isinstance(known, EndedTask) else None
         if task is None or task.owner_id != owner_id(owner):
             raise NotFound
         return task
 
     async def page(self, wanted: Filter, *, principal: Principal, limit: int, cursor: str | None) -> Page:
-        """Return the caller's tasks, newest first, tasks of the same millisecond by falling id.
+        """Return the caller's tasks, newest first, tasks of the same millisecond by falling id; archived ones, too.
 
         Raises:
             InsufficientScope: The caller may not read.
@@ -81,52 +96,94 @@ class Statuses:
         """
         owner = owner_id(authorize(principal, Scope.READ))
         after = _read_cursor(cursor) if cursor is not None else None
+        found: list[Task] = []
+        async with (
+            aclosing(self._living(owner, wanted, after)) as living,
+            aclosing(self._archived(owner, wanted, after)) as archived,
+            aclosing(_merged(living, archived)) as tasks,
+        ):
+            async for task in tasks:
+                if wanted.takes(task):
+                    if len(found) == limit:
+                        return Page(found, _cursor(found[-1]))
+                    found.append(task)
+        return Page(found, None)
+
+    async def _living(self, owner: str, wanted: Filter, after: "Place | None") -> AsyncGenerator[Task]:
+        """Walk through what Redis holds of an owner's tasks, and take off the list what it holds no more."""
         newest = after[0] if after else None
         if wanted.created_before is not None:
-            before = _milliseconds(wanted.created_before)
+            before = milliseconds(wanted.created_before)
             newest = before if newest is None else min(newest, before)
-        found: list[Task] = []
         offset = 0
         while True:
-            ids = await self._tasks.owned_ids(owner, newest=newest, offset=offset, count=STRETCH)
+            ids = await self._lists.stretch(owner, newest=newest, offset=offset, count=STRETCH)
             rows = await self._tasks.find_many([task_id for task_id, _ in ids]) if ids else []
-            await self._drop_expired(owner, ids, rows)
-            offset += sum(row is not None or not _is_old(created) for (_, created), row in zip(ids, rows, strict=True))
+            expired = []
             for (task_id, created), task in zip(ids, rows, strict=True):
-                if after is not None and (created, str(task_id)) >= after:
-                    continue
-                if wanted.created_after is not None and created < _milliseconds(wanted.created_after):
-                    return Page(found, None)
-                if task is None or not wanted.takes(task):
-                    continue
-                if len(found) == limit:
-                    last = found[-1]
-                    return Page(found, _cursor(last))
-                found.append(task)
-            if len(ids) < STRETCH:
-                return Page(found, None)
+                if task is None and _is_old(created):
+                    expired.append(task_id)
+                elif task is not None and (after is None or _place(task) < after):
+                    yield task
+            if expired:
+                await self._lists.remove(owner, expired)
+            oldest = ids[-1][1] if ids else 0
+            if len(ids) < STRETCH or (wanted.created_after and oldest < milliseconds(wanted.created_after)):
+                return
+            offset += len(ids) - len(expired)
 
-    async def _drop_expired(self, owner: str, ids: list[tuple[UUID, int]], rows: list[Task | None]) -> None:
-        expired = [
-            task_id for (task_id, created), row in zip(ids, rows, strict=True) if row is None and _is_old(created)
-        ]
-        if expired:
-            await self._tasks.forget_ids(owner, expired)
+    async def _archived(self, owner: str, wanted: Filter, after: "Place | None") -> AsyncGenerator[Task]:
+        """Walk through an owner's rows."""
+        while True:
+            rows = await self._archive.page(
+                owner,
+                before=after,
+                created_after=milliseconds(wanted.created_after) if wanted.created_after else None,
+                created_before=milliseconds(wanted.created_before) if wanted.created_before else None,
+                statuses=wanted.statuses,
+                actions=wanted.actions,
+                labels=wanted.labels,
+                limit=STRETCH,
+            )
+            for task in rows:
+                yield task
+            if len(rows) < STRETCH:
+                return
+            after = _place(rows[-1])
+
+
+async def _merged(living: AsyncGenerator[Task], archived: AsyncGenerator[Task]) -> AsyncGenerator[Task]:
+    """Merge two walks, both newest first; of a task that comes in both, the living one is right."""
+    left, right = await anext(living, None), await anext(archived, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and _place(left) >= _place(right)):
+            assert left is not None
+            yield left
+            if right is not None and right.id == left.id:
+                right = await anext(archived, None)
+            left = await anext(living, None)
+        else:
+            yield right
+            right = await anext(archived, None)
+
+
+Place = tuple[int, str]
+"""Where a task stands in a list: its `created_at` in ms, and its id."""
+
+
+def _place(task: Task) -> Place:
+    return milliseconds(task.created_at), str(task.id)
 
 
 def _is_old(created: int) -> bool:
     return datetime.now(UTC) - datetime.fromtimestamp(created / 1000, tz=UTC) > EXPIRED_AFTER
 
 
-def _milliseconds(moment: datetime) -> int:
-    return (moment - datetime.fromtimestamp(0, tz=UTC)) // timedelta(milliseconds=1)
-
-
 def _cursor(task: Task) -> str:
-    return urlsafe_b64encode(f"{_milliseconds(task.created_at)}:{task.id}".encode()).decode().rstrip("=")
+    return urlsafe_b64encode("{}:{}".format(*_place(task)).encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[int, str]:
+def _read_cursor(cursor: str) -> Place:
     try:
         created, _, task_id = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
         return int(created), str(UUID(task_id))

@@ -1,37 +1,28 @@
-"""Submission: seal, create, publish, confirm. A 202 is a promise; everything before it promises nothing.
-
-The order is the protocol's (docs/protocol.md): the task is created invisible, its message is confirmed by the broker,
-and only then is it made visible. What goes wrong on the way leaves either nothing, or a task that runs: never a task
-that was refused and runs, never one that was promised and does not.
-"""
+"""Submission: seal, create, publish, confirm. A 202 is a promise; everything before it promises nothing."""
 
 import json
-import time
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
+from math import ceil
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import rfc8785
 
-from app.broker.publisher import Letter, Publisher
+from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.action import Action
 from app.domain.envelope import Envelope
-from app.domain.errors import (
-    BrokerUnavailable,
-    IdempotencyKeyReused,
-    OutcomeUnknown,
-    PublishUnconfirmed,
-    QueueFull,
-    StoreUnavailable,
-    Unavailable,
-)
+from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown, StoreUnavailable
 from app.domain.task import Owner, Task
 from app.observability.logging import bind, get_log
 from app.security.principal import Principal, Scope, authorize
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer
-from app.store.tasks import Exists, TaskStore, pending_task
+from app.service.publication import Publications, now_ms
+from app.store.keys import owner_id
+from app.store.listing import OwnerLists
+from app.store.tasks import Created, Deleted, Exists, TaskStore, Young
 
 STARTS: Final = 3
 """How often a keyed submission begins, should Redis be emptied under it."""
@@ -55,13 +46,17 @@ class Submissions:
         self,
         *,
         tasks: TaskStore,
-        publisher: Publisher,
+        lists: OwnerLists,
+        archive: Archive,
+        publications: Publications,
         sealer: Sealer,
         task_tokens: TaskTokenIssuer,
         max_attempts: int,
     ) -> None:
         self._tasks = tasks
-        self._publisher = publisher
+        self._lists = lists
+        self._archive = archive
+        self._publications = publications
         self._sealer = sealer
         self._task_tokens = task_tokens
         self._max_attempts = max_attempts
@@ -87,14 +82,16 @@ class Submissions:
         Raises:
             InsufficientScope: The caller may not submit.
             IdempotencyKeyReused: The key was used with another body.
-            BrokerUnavailable, QueueFull, StoreUnavailable: Nothing was accepted.
+            Gone: The key's task was deleted.
+            BrokerUnavailable, QueueFull, StoreUnavailable, ArchiveUnavailable: Nothing was accepted.
             OutcomeUnknown: The task may run.
         """
         owner = authorize(principal, Scope.SUBMIT)
         fingerprint = fingerprint_of(body) if idempotency_key is not None else None
-        for _ in range(STARTS):
+        for start in range(STARTS):
             envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
-            accepted = await self._begin(envelope)
+            bind(task_id=str(envelope.task_id))
+            accepted = await self._begin(envelope, first=start == 0)
             if accepted is not None:
                 return accepted
         raise OutcomeUnknown  # it was confirmed each time, and forgotten by Redis each time
@@ -102,6 +99,7 @@ class Submissions:
     def _order(
         self, action: Action, owner: Owner, idempotency_key: str | None, fingerprint: str | None, request_id: str
     ) -> Envelope:
+        now = now_ms()
         return Envelope(
             task_id=uuid4() if idempotency_key is None else derived_task_id(owner, idempotency_key),
             message_id=uuid4().hex,
@@ -110,67 +108,59 @@ class Submissions:
             owner=owner,
             params=action.params,
             labels=tuple(action.labels),
-            max_attempts=self._max_attempts,
-            created_at=_now_ms(),
+            max_attempts=action.max_attempts or self._max_attempts,
+            timeout_seconds=action.timeout_seconds,
+            created_at=now,
+            not_before=now + int(action.delay_seconds * 1000) if action.delay_seconds else 0,
             request_id=request_id,
             fingerprint=fingerprint,
         )
 
-    async def _begin(self, envelope: Envelope) -> Accepted | None:
+    async def _begin(self, envelope: Envelope, *, first: bool) -> Accepted | None:
         """Take one order through; None if it must be begun anew, since Redis has forgotten it on the way."""
-        bind(task_id=str(envelope.task_id))
-        sealed = self._sealer.seal(
-            envelope.model_dump_json().encode(), task_id=envelope.task_id, action=envelope.action
-        )
-        created = await self._tasks.create(envelope, sealed)
-        if isinstance(created, Exists):
-            return self._replay(created.task, envelope)
-        letter = Letter(
-            task_id=envelope.task_id,
-            message_id=envelope.message_id,
-            action=envelope.action,
-            queue=envelope.queue,
-            sealed=sealed,
-            request_id=envelope.request_id,
-        )
+        sealed = self._sealer.seal_order(envelope)
+        await self._lists.add(envelope)
+        match await self._tasks.create(envelope, sealed):
+            case Exists(task):
+                return self._replay(task, envelope)
+            case Young(wait):
+                raise StoreUnavailable(
+                    "The state store has just begun anew; nothing was accepted.",
+                    retry_after=ceil(wait / timedelta(seconds=1)),
+                )
+            case Deleted():
+                raise Gone("The task of this Idempotency-Key was deleted.")
+            case Created() as created:
+                if created.fingerprint != envelope.fingerprint:
+                    raise IdempotencyKeyReused  # of a request that is at it right now
+                if envelope.fingerprint is not None:
+                    ended = await self._ended_before(envelope)
+                    if ended is not None:
+                        return self._replay(ended, envelope)
+                    if not created.by_other:
+                        await self._lists.place(envelope)
+                promised = await self._publications.promise(envelope, sealed, created, first=first)
+                if promised is None:
+                    return None
+                log.info("accepted", action=envelope.action, queue=envelope.queue)
+                return self._accepted(promised, envelope)
+
+    async def _ended_before(self, envelope: Envelope) -> Task | None:
+        """Return the end of a keyed task that Redis did not hold any more, and show it there again."""
         try:
-            await self._publisher.publish(letter)
-        except (BrokerUnavailable, QueueFull) as error:
-            await self._take_back_unsent(envelope, error)
-        except PublishUnconfirmed:
-            return self._accepted(await self._take_back_sent(envelope), envelope)
-        try:
-            task = await self._tasks.queued(envelope.task_id, envelope.message_id)
-        except StoreUnavailable as error:
-            raise OutcomeUnknown from error
-        if task is None:
-            # Redis was emptied in between. The confirmed message alone rebuilds the task; but under a key another
-            # request may make it anew meanwhile, so that one is begun again.
-            if envelope.fingerprint is not None:
+            known = await self._archive.find(envelope.task_id)
+        except ArchiveUnavailable:
+            await self._tasks.abort(envelope)
+            raise
+        match known:
+            case EndedTask(task=task):
+                await self._tasks.settle(task)
+                return task
+            case Forgotten():
+                await self._tasks.forget(envelope.task_id, owner_id(envelope.owner), again=True)
+                raise Gone("The task of this Idempotency-Key was deleted.")
+            case None:
                 return None
-            task = pending_task(envelope, seq=_now_ms())
-        log.info("accepted", action=envelope.action, queue=envelope.queue)
-        return self._accepted(task, envelope)
-
-    async def _take_back_unsent(self, envelope: Envelope, error: Unavailable) -> None:
-        """Refuse an order whose message was certainly not taken."""
-        try:
-            await self._tasks.abort(envelope.task_id, envelope.message_id)
-        except StoreUnavailable:
-            log.warning("a refused task was not taken back; it goes by itself")
-        raise error
-
-    async def _take_back_sent(self, envelope: Envelope) -> Task:
-        """Decide about an order whose message may have arrived: the task, if it is alive."""
-        try:
-            outcome = await self._tasks.abort(envelope.task_id, envelope.message_id)
-        except StoreUnavailable as error:
-            raise OutcomeUnknown from error
-        if outcome == "ABORTED":
-            raise BrokerUnavailable("The message broker did not confirm the task in time; nothing was accepted.")
-        if outcome == "MISSING":
-            raise OutcomeUnknown
-        return outcome
 
     def _replay(self, task: Task, envelope: Envelope) -> Accepted:
         if task.fingerprint != envelope.fingerprint:
@@ -197,7 +187,3 @@ def fingerprint_of(body: dict[str, Any]) -> str:
     except rfc8785.CanonicalizationError:  # an integer beyond 2^53, which RFC 8785 has no form for
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     return sha256(canonical).hexdigest()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

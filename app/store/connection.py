@@ -1,7 +1,9 @@
 """The connection to Redis: one bounded pool per process, and what a lost answer turns into."""
 
+import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -11,12 +13,15 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.domain.errors import ConfigurationError, StoreUnavailable
+from app.store.keys import SHARDS, epoch_key, live_key
+from app.store.lua import source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 OLDEST: Final = (6, 2)
 POOL_SIZE: Final = 64
+_RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 
 
 def connect(url: str) -> Redis:
@@ -27,6 +32,7 @@ def connect(url: str) -> Redis:
     """
     pool = BlockingConnectionPool.from_url(
         url,
+        redis_connect_func=_ServerWatch().on_connect,
         max_connections=POOL_SIZE,
         timeout=5,
         socket_timeout=5,
@@ -39,6 +45,32 @@ def connect(url: str) -> Redis:
         ),
     )
     return Redis.from_pool(pool)
+
+
+class _ServerWatch:
+    """Sees with each new connection whether it leads to another Redis process than before; if so, begins new epochs.
+
+    It happens before the connection carries anything else: no claim trusts the epoch of a Redis that has lost data.
+    """
+
+    def __init__(self) -> None:
+        self._server = b""
+
+    async def on_connect(self, connection: Any) -> None:
+        """Log in, as redis-py would without this, and look. redis-py calls no overridden `on_connect` of a class."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        server = _RUN_ID.search(await connection.read_response())
+        if server is None or server[1] == self._server:
+            return
+        for shard in range(SHARDS):
+            names = {"nonce": uuid4().hex, "server": server[1], "old": "0"}
+            flat = [part for pair in names.items() for part in pair]
+            await connection.send_command(
+                "EVAL", source("renew_epoch"), 3, epoch_key(shard), live_key(shard), epoch_key(shard), *flat
+            )
+            await connection.read_response()
+        self._server = server[1]
 
 
 @asynccontextmanager

@@ -3,6 +3,9 @@
 | name                            | type    | TTL begins with       | what                                   |
 | ------------------------------- | ------- | --------------------- | -------------------------------------- |
 | `longhaul:{sNN}:task:<uuid>`    | hash    | the task's end        | a task; `HGETALL` is readable          |
+| `longhaul:{sNN}:live`           | zset    | never                 | ids not ended, by their last publish   |
+| `longhaul:{sNN}:epoch`          | hash    | never                 | id, since, server: see `epoch` in Lua  |
+| `longhaul:leader`               | string  | each renewal          | who keeps house                        |
 | `longhaul:owner:<digest>:tasks` | zset    | the newest submission | ids of an owner's tasks, by created_at |
 | `longhaul:owner:<digest>`       | channel |                       | the documents of an owner's tasks      |
 
@@ -37,13 +40,36 @@ PUBLIC_FIELDS: Final = (
     "result",
     "error",
     "fingerprint",
+    "cancel",
+    "not_before",
+    "ended_as",
 )
 """The fields of a task's hash that make its document, in the order in which scripts return and publish them."""
 
 
+def shard_of(task_id: UUID) -> int:
+    """Return a task's shard: fixed by its id."""
+    return task_id.int % SHARDS
+
+
 def task_key(task_id: UUID) -> str:
     """Return the key of a task's hash."""
-    return f"longhaul:{{s{task_id.int % SHARDS:02d}}}:task:{task_id}"
+    return f"longhaul:{{s{shard_of(task_id):02d}}}:task:{task_id}"
+
+
+def live_key(shard: int) -> str:
+    """Return the key of a shard's living tasks, scored by the ms of their last confirmed publish."""
+    return f"longhaul:{{s{shard:02d}}}:live"
+
+
+def epoch_key(shard: int) -> str:
+    """Return the key of a shard's epoch."""
+    return f"longhaul:{{s{shard:02d}}}:epoch"
+
+
+LEADER_KEY: Final = "longhaul:leader"
+TASK_PATTERN: Final = "longhaul:*:task:*"
+"""For SCAN: every task's hash."""
 
 
 def owner_id(owner: Owner) -> str:

@@ -19,7 +19,7 @@ from app.domain.errors import StoreUnavailable
 from app.domain.task import Task
 from app.observability.logging import get_log
 from app.store.keys import owner_channel
-from app.store.tasks import published_task
+from app.store.records import published_task
 
 RECONNECT_SECONDS: Final = 0.5
 READ_SECONDS: Final = 5.0
@@ -72,6 +72,7 @@ class Subscriptions:
             listeners.discard(listener)
             if not listeners:
                 del self._listeners[channel], self._confirmed[channel]
+                self._interrupted.discard(channel)
                 if self._pubsub is not None:
                     with contextlib.suppress(RedisError, OSError):
                         await self._pubsub.unsubscribe(channel)
@@ -102,10 +103,12 @@ class Subscriptions:
 
     async def _read_one_connection(self) -> None:
         async with self._redis.pubsub() as pubsub:
-            if self._listeners:
-                await pubsub.subscribe(*self._listeners)
+            await pubsub.connect()
+            # From here on whoever comes subscribes by himself; nothing is awaited before the others are.
             self._pubsub = pubsub
             try:
+                if self._listeners:
+                    await pubsub.subscribe(*self._listeners)
                 heard = asyncio.get_running_loop().time()
                 while True:
                     message = await pubsub.get_message(timeout=READ_SECONDS)
@@ -129,6 +132,10 @@ class Subscriptions:
                 self._interrupted.discard(channel)
                 for listener in listeners:
                     listener.interrupted()
+        elif message["type"] == "unsubscribe" and channel in self._confirmed and self._confirmed[channel].is_set():
+            # Somebody left before he was confirmed, and another took that for his own: the right one is still to come.
+            self._confirmed[channel].clear()
+            self._interrupted.add(channel)
         elif message["type"] == "message":
             task = published_task(message["data"])
             if task is not None:

@@ -4,10 +4,9 @@ A caller awaits the outcome of its own task; whether calls share a round trip is
 checkpoints come and go sealed: the store never sees a key.
 """
 
-import asyncio
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, cast
 from uuid import UUID, uuid4
 
@@ -16,26 +15,35 @@ from redis.exceptions import RedisError
 
 from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost, StoreUnavailable
-from app.domain.lifecycle import TaskStatus
-from app.domain.problem import Problem
-from app.domain.task import ResultFile, Task
-from app.store.keys import PUBLIC_FIELDS, owner_id, owner_tasks_key, task_key
-from app.store.lua import Argument, Script
+from app.domain.task import Task
+from app.store.keys import PUBLIC_FIELDS, live_key, task_key
+from app.store.lua import Script
+from app.store.records import (
+    Values,
+    end_fields,
+    flat,
+    milliseconds,
+    order_fields,
+    row_fields,
+    task_from,
+    visible_task,
+)
 
 CREATED_TTL: Final = timedelta(seconds=60)
 TOMBSTONE_TTL: Final = timedelta(hours=24)
-OWNER_LIST_TTL: Final = timedelta(days=90)
-INVISIBLE: Final = frozenset({b"created", b"aborted"})
 
-Values = list[bytes | None]
-Held = Literal["HELD", "LOST", "MISSING"]
+Held = Literal["HELD", "CANCEL", "LOST", "MISSING"]
+Question = Literal["MISSING", "CREATED", "EXPIRED"]
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
     """The task was made, or (`by_other`) is being made by a parallel request with the same key. Publish and confirm."""
 
-    by_other: bool
+    epoch: bytes
+    by_other: bool = False
+    fingerprint: str | None = None
+    """Of the body that it was made for; with `by_other`, that of the other request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +54,65 @@ class Exists:
 
 
 @dataclass(frozen=True, slots=True)
+class Young:
+    """Redis began anew a moment ago, and a living worker may bring the task back: come again after `wait`."""
+
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The task was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
     """The task is the worker's, for one attempt, under a token above every earlier one of this task."""
 
+    task: Task
     attempt: int
     token: int
+    charged: int
+    """How many attempts the task has been charged with so far."""
+    progress: int
     checkpoint: bytes | None
     """Sealed."""
-    progress: int
+    cancel_requested: bool
+    """It is only to be ended."""
+    rebuilt: bool
+    """Redis had forgotten it: ask the archive once more before the work begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
     """The task is the worker's, but only to be ended: its attempts are used up."""
 
-    attempt: int
-    token: int
+    task: Task
+    checkpoint: bytes | None
+    checkpoint_progress: int
 
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Another worker holds it: publish the copy `copy_id` for later, promote it, acknowledge the message in hand."""
+    """It is not its time: publish the copy `copy_id` for later, promote it, acknowledge the message in hand."""
 
     wait: timedelta
     copy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Redis began anew a moment ago: publish the same message for later, and acknowledge the one in hand."""
+
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the archive what stands against this message, and claim again with this answer in hand."""
+
+    what: Question
+    epoch: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,173 +122,466 @@ class Drop:
     reason: str
 
 
-Claim = Claimed | Exhausted | Park | Drop
+Claim = Claimed | Exhausted | Park | Wait | Ask | Drop
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How an attempt ended the task."""
+class Beat:
+    """What a beat brings back."""
 
-    status: TaskStatus
-    result: ResultFile | None = None
-    error: Problem | None = None
+    held: Held
+    seq: int = 0
+    guard: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The task is PENDING again: publish the copy with these figures, promote it, acknowledge the message in hand."""
+
+    attempt: int
+    charged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The task is PENDING and asked to stop: whoever asked writes its row, and settles."""
+
+    task: Task
+    envelope: bytes
+    checkpoint: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """A living task needs a new message: publish it after `wait`, with these figures, and promote it."""
+
+    run: int
+    wait: timedelta
+    attempt: int
+    charged: int
+    envelope: bytes
+    checkpoint: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskRow:
+    """A lease has expired: ask the archive for an end of this run, and come again with this answer in hand."""
+
+    run: int
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Symptoms:
+    """What housekeeping looks at. Times are ms since the epoch."""
+
+    task_id: UUID
+    status: str
+    queue: str
+    lease_until: int | None
+    not_before: int
+    redrives: int
+    finished: bool
+    action: str
+
+
+SCRIPTS: Final = (
+    "create",
+    "rerun",
+    "queued",
+    "abort",
+    "claim",
+    "promote",
+    "beat",
+    "commit",
+    "restore",
+    "hand_over",
+    "release",
+    "settle",
+    "cancel",
+    "forget",
+    "redrive",
+)
+SYMPTOMS: Final = ("status", "queue", "lease_until", "not_before", "redrives", "finished_at", "action")
 
 
 class TaskStore:
     """The tasks in Redis. Every method may be repeated; each raises StoreUnavailable when no answer comes in time."""
 
-    def __init__(self, redis: Redis, *, lease: timedelta, status_ttl: timedelta, result_ttl: timedelta) -> None:
+    def __init__(self, redis: Redis, *, lease: timedelta, status_ttl: timedelta) -> None:
         """Take the client and the times.
 
         Args:
             redis: A client that leaves bytes as they are.
             lease: How long a claim holds without a beat; whole milliseconds.
             status_ttl: How long Redis shows an ended task.
-            result_ttl: How long a result file is kept.
         """
         self._redis = redis
         self.lease = lease
-        self._lease_ms = _ms(lease)
-        self._status_ttl_ms = _ms(status_ttl)
-        self._result_ttl_ms = _ms(result_ttl)
-        self._create = Script(redis, "create")
-        self._queued = Script(redis, "queued")
-        self._abort = Script(redis, "abort")
-        self._claim = Script(redis, "claim")
-        self._promote = Script(redis, "promote")
-        self._beat = Script(redis, "beat")
-        self._commit = Script(redis, "commit")
-        self._settle = Script(redis, "settle")
-        self._release = Script(redis, "release")
+        self._lease = ms(lease)
+        self._status_ttl = ms(status_ttl)
+        self._scripts = {name: Script(redis, name) for name in SCRIPTS}
 
     # --- submission
 
-    async def create(self, envelope: Envelope, sealed: bytes) -> Created | Exists:
+    async def create(self, envelope: Envelope, sealed: bytes) -> Created | Exists | Young | Deleted:
         """Begin a task, invisible until `queued`; left alone, it goes after 60 s.
 
         Args:
             envelope: The order.
             sealed: The same, sealed: kept until the end, so that the message can be made again.
         """
-        await self._add_to_owner_list(envelope)
-        reply, values = await self._create(
-            task_key(envelope.task_id),
-            uuid4().hex,
-            envelope.message_id,
-            _ms(CREATED_TTL),
-            *_order_fields(envelope, sealed),
+        kind, *rest = await self._scripts["create"](
+            envelope.task_id,
+            order_fields(envelope, sealed),
+            nonce=uuid4().hex,
+            lease=self._lease,
+            message=envelope.message_id,
+            keyed=int(envelope.fingerprint is not None),
+            patience=ms(CREATED_TTL),
         )
-        if reply == b"EXISTS":
-            return Exists(_task(envelope.task_id, values))
-        return Created(by_other=reply == b"STARTED")
+        match kind:
+            case b"EXISTS":
+                return Exists(task_from(envelope.task_id, rest[1]))
+            case b"YOUNG":
+                return Young(timedelta(milliseconds=int(rest[0])))
+            case b"FORGOTTEN":
+                return Deleted()
+            case _:
+                made_for = task_from(envelope.task_id, rest[1]).fingerprint
+                return Created(rest[0], by_other=kind == b"STARTED", fingerprint=made_for)
 
-    async def queued(self, task_id: UUID, message_id: str) -> Task | None:
+    async def rerun(
+        self, envelope: Envelope, sealed: bytes, checkpoint: bytes | None, ended: Task, *, by_hand: bool = False
+    ) -> Created | Exists | Deleted:
+        """Begin another run of an ended task; its old end is shown until `queued`, and put back by `abort`.
+
+        Args:
+            envelope: The order, with the new run.
+            sealed: The same, sealed.
+            checkpoint: From where it goes on; sealed.
+            ended: The end of the run before, as its row has it.
+            by_hand: An operator has set the status to PENDING, which counts as the end it had.
+        """
+        old_end = end_fields(ended) | {"progress": ended.progress}
+        fields = [*order_fields(envelope, sealed, checkpoint), *flat(old_end)]
+        kind, *rest = await self._scripts["rerun"](
+            envelope.task_id,
+            fields,
+            nonce=uuid4().hex,
+            lease=self._lease,
+            message=envelope.message_id,
+            run=envelope.run,
+            patience=ms(CREATED_TTL),
+            hand=int(by_hand),
+        )
+        match kind:
+            case b"CREATED":
+                return Created(rest[0])
+            case b"RUNNING":
+                return Exists(task_from(envelope.task_id, rest[1]))
+            case _:
+                return Deleted()
+
+    async def queued(self, envelope: Envelope, epoch: bytes) -> Task | Deleted | None:
         """Promise the task, now that the broker has confirmed this message.
+
+        Args:
+            envelope: What the message carries.
+            epoch: In which the request began, as `create` said.
 
         Returns:
             The task as it is now; None if Redis knows none (any more): the message will rebuild it.
         """
-        reply = await self._queued(task_key(task_id), message_id)
-        return _task(task_id, reply[1]) if reply[0] == b"ALIVE" else None
+        kind, *rest = await self._scripts["queued"](
+            envelope.task_id,
+            nonce=uuid4().hex,
+            lease=self._lease,
+            run=envelope.run,
+            message=envelope.message_id,
+            epoch=epoch,
+        )
+        match kind:
+            case b"ALIVE":
+                return task_from(envelope.task_id, rest[0])
+            case b"FORGOTTEN":
+                return Deleted()
+            case _:
+                return None
 
-    async def abort(self, task_id: UUID, message_id: str) -> Literal["ABORTED", "MISSING"] | Task:
+    async def abort(self, envelope: Envelope) -> Literal["ABORTED", "MISSING"] | Task:
         """Take back a task whose message may not have been taken by the broker.
 
         Returns:
             ABORTED: should the message arrive all the same, it will be dropped. MISSING: nothing is known, it may run.
             A task: it is alive, through this message or another.
         """
-        reply = await self._abort(task_key(task_id), message_id, _ms(TOMBSTONE_TTL))
-        if reply[0] == b"ALIVE":
-            return _task(task_id, reply[1])
-        return "ABORTED" if reply[0] == b"ABORTED" else "MISSING"
+        kind, *rest = await self._scripts["abort"](
+            envelope.task_id,
+            run=envelope.run,
+            message=envelope.message_id,
+            patience=ms(TOMBSTONE_TTL),
+            ttl=self._status_ttl,
+        )
+        if kind == b"ALIVE":
+            return task_from(envelope.task_id, rest[0])
+        return "ABORTED" if kind == b"ABORTED" else "MISSING"
 
     # --- execution
 
-    async def claim(self, envelope: Envelope, sealed: bytes, *, worker: str) -> Claim:
+    async def claim(
+        self,
+        envelope: Envelope,
+        sealed: bytes,
+        *,
+        checkpoint: bytes | None,
+        worker: str,
+        copy_id: str,
+        asked: Ask | None = None,
+    ) -> Claim:
         """Take the task for one attempt: one round trip, on Redis' time; a repetition gives the same answer.
-
-        A task that Redis has forgotten is rebuilt from the message.
 
         Args:
             envelope: What the message in hand carries; its `message_id` is held against the guard.
             sealed: The same, sealed.
+            checkpoint: The envelope's, sealed by itself.
             worker: Who asks; shown to operators.
+            copy_id: The id of a copy, should the message have to be parked.
+            asked: An earlier answer, once the archive has been asked and nothing stands against this message.
 
         Fencing tokens: M. Kleppmann, "How to do distributed locking", 2016.
         """
-        copy_id = uuid4().hex
-        key = task_key(envelope.task_id)
-        arguments: list[Argument] = [
-            envelope.run,
-            envelope.message_id,
-            worker,
-            self._lease_ms,
-            uuid4().hex,
-            copy_id,
-        ]
-        kind, *rest = await self._claim(key, *arguments)
-        if kind == b"MISSING":
-            await self._add_to_owner_list(envelope)
-            kind, *rest = await self._claim(key, *arguments, *_order_fields(envelope, sealed))
+        kind, *rest = await self._scripts["claim"](
+            envelope.task_id,
+            order_fields(envelope, sealed, checkpoint),
+            nonce=uuid4().hex,
+            lease=self._lease,
+            run=envelope.run,
+            message=envelope.message_id,
+            worker=worker,
+            copy=copy_id,
+            asked=asked.what if asked else "",
+            epoch=asked.epoch if asked else "",
+        )
         match kind:
             case b"CLAIMED":
-                attempt, token, checkpoint, values = rest
-                progress = int(values[PUBLIC_FIELDS.index("progress")])
-                return Claimed(int(attempt), int(token), checkpoint or None, progress)
+                attempt, token, cancel, rebuilt, charged, stored, values = rest
+                task = task_from(envelope.task_id, values)
+                return Claimed(
+                    task=task,
+                    attempt=int(attempt),
+                    token=int(token),
+                    charged=int(charged),
+                    progress=task.progress,
+                    checkpoint=stored or None,
+                    cancel_requested=cancel == b"1",
+                    rebuilt=rebuilt == b"1",
+                )
             case b"EXHAUSTED":
-                return Exhausted(int(rest[0]), int(rest[1]))
+                return Exhausted(task_from(envelope.task_id, rest[2]), rest[0] or None, int(rest[1]))
             case b"PARK":
                 return Park(timedelta(milliseconds=int(rest[0])), copy_id)
+            case b"WAIT":
+                return Wait(timedelta(milliseconds=int(rest[0])))
+            case b"ASK":
+                return Ask(cast("Question", rest[0].decode()), rest[1])
             case _:
                 return Drop(rest[0].decode())
 
     async def promote(self, task_id: UUID, copy_id: str) -> None:
         """Make a confirmed copy the task's guard. The message that it replaces may be acknowledged afterwards."""
-        await self._promote(task_key(task_id), copy_id)
+        await self._scripts["promote"](task_id, copy=copy_id)
 
-    async def beat(self, task_id: UUID, token: int, *, progress: int, message: str | None) -> Held:
+    async def beat(self, task_id: UUID, run: int, token: int, *, progress: int, message: str | None) -> Beat:
         """Keep the lease and store the newest progress; it never falls."""
-        reply = await self._beat(task_key(task_id), token, self._lease_ms, progress, message or "")
+        held, *rest = await self._scripts["beat"](
+            task_id, lease=self._lease, run=run, token=token, progress=progress, message=message or ""
+        )
+        if not rest:
+            return Beat(cast("Held", held.decode()))
+        return Beat(cast("Held", held.decode()), int(rest[0]), (rest[1] or b"").decode())
+
+    async def commit(self, task_id: UUID, run: int, token: int, checkpoint: bytes, *, progress: int) -> Held:
+        """Store a sealed checkpoint, durably: HELD means that it is on disk (`appendfsync always`)."""
+        reply = await self._scripts["commit"](
+            task_id, lease=self._lease, run=run, token=token, checkpoint=checkpoint, progress=progress
+        )
         return cast("Held", reply.decode())
 
-    async def commit(self, task_id: UUID, token: int, checkpoint: bytes, *, progress: int) -> None:
-        """Store a sealed checkpoint, durably: it is on disk when this returns (`appendfsync always`).
+    async def restore(
+        self,
+        envelope: Envelope,
+        sealed: bytes,
+        checkpoint: bytes | None,
+        token: int,
+        *,
+        progress: int,
+        worker: str,
+        started_at: datetime | None,
+    ) -> Held:
+        """Bring a task back that Redis has forgotten and this worker runs; HELD if it is there and still the worker's.
 
-        Raises:
-            LeaseLost: Another worker has the task, it has ended, or Redis forgot it. Nothing was stored.
+        Args:
+            envelope: The order, with the attempt, the charges and the checkpoint as they are now; its `message_id` is
+                the newest guard that the worker knows of.
+            sealed: The order, sealed.
+            checkpoint: The envelope's, sealed by itself.
+            token: The attempt's.
+            progress: In percent.
+            worker: Who holds it.
+            started_at: When the run's first attempt began.
         """
-        reply = await self._commit(task_key(task_id), token, self._lease_ms, checkpoint, progress)
-        if reply != b"HELD":
-            raise LeaseLost
-
-    async def settle(self, task_id: UUID, token: int, end: End) -> Task:
-        """End the task.
-
-        Raises:
-            LeaseLost: As for `commit`.
-        """
-        reply = await self._settle(
-            task_key(task_id),
-            token,
-            end.status,
-            self._status_ttl_ms,
-            _result_json(end.result),
-            end.error.model_dump_json(exclude_none=True) if end.error else "",
-            self._result_ttl_ms,
+        began = milliseconds(started_at) if started_at else None
+        shown = flat({"progress": progress, "worker": worker, "started_at": began})
+        reply = await self._scripts["restore"](
+            envelope.task_id,
+            [*order_fields(envelope, sealed, checkpoint), *shown],
+            nonce=uuid4().hex,
+            lease=self._lease,
+            run=envelope.run,
+            token=token,
+            guard=envelope.message_id,
         )
-        if reply[0] != b"SETTLED":
-            raise LeaseLost
-        return _task(task_id, reply[1])
+        return cast("Held", reply.decode())
 
-    async def release(self, task_id: UUID, token: int) -> None:
-        """Give the task back, PENDING and uncharged. The caller returns its message to the queue.
+    async def hand_over(self, task_id: UUID, run: int, token: int, copy_id: str) -> None:
+        """Expect a copy of the task's message: publish it, promote it, and acknowledge the message in hand.
 
         Raises:
-            LeaseLost: As for `commit`.
+            LeaseLost: The task is not the worker's any more.
         """
-        if await self._release(task_key(task_id), token) != b"RELEASED":
+        if await self._scripts["hand_over"](task_id, run=run, token=token, copy=copy_id) != b"HELD":
             raise LeaseLost
+
+    async def release(
+        self, task_id: UUID, run: int, token: int, *, copy_id: str, charge: bool, wait: timedelta
+    ) -> Released | None:
+        """Give the task back unfinished; None if its attempts are used up, and nothing was changed.
+
+        Args:
+            task_id: The task.
+            run: Its run.
+            token: The attempt's.
+            copy_id: The id of the message that will bring it up again.
+            charge: Whether the failure is the task's own.
+            wait: How long it is to rest.
+
+        Raises:
+            LeaseLost: The task is not the worker's any more.
+        """
+        kind, *rest = await self._scripts["release"](
+            task_id, run=run, token=token, copy=copy_id, charge=int(charge), wait=ms(wait)
+        )
+        match kind:
+            case b"RELEASED":
+                return Released(int(rest[0]), int(rest[1]))
+            case b"EXHAUSTED":
+                return None
+            case _:
+                raise LeaseLost
+
+    # --- ends
+
+    async def settle(self, ended: Task) -> Task | None:
+        """Show the end of a run as its row has it, whatever token is there; None where Redis does not hold that run."""
+        kind, *rest = await self._scripts["settle"](
+            ended.id,
+            row_fields(ended),
+            run=ended.run,
+            status=ended.status,
+            seq=ended.seq,
+            ttl=self._status_ttl,
+        )
+        return task_from(ended.id, rest[0]) if kind == b"SETTLED" else None
+
+    async def cancel(self, task_id: UUID) -> Waiting | Task | None:
+        """Ask a task to stop.
+
+        Returns:
+            Waiting: end it. A task: it has ended, or its worker will be told. None: Redis does not hold it.
+        """
+        kind, *rest = await self._scripts["cancel"](task_id)
+        match kind:
+            case b"WAITING":
+                return Waiting(task_from(task_id, rest[2]), rest[0], rest[1] or None)
+            case b"MISSING":
+                return None
+            case _:
+                return task_from(task_id, rest[0])
+
+    async def forget(self, task_id: UUID, owner: str, *, again: bool = False) -> bool:
+        """Mark a task as deleted; False if it has not ended, and nothing was changed.
+
+        Args:
+            task_id: The task.
+            owner: The owner's digest.
+            again: After its row was blanked: mark it whatever is there.
+        """
+        reply = await self._scripts["forget"](task_id, owner=owner, ttl=self._status_ttl, again=int(again))
+        return bool(reply == b"FORGOTTEN")
+
+    # --- housekeeping
+
+    async def redrive(
+        self, task_id: UUID, *, copy_id: str, everything: bool = False, asked: "AskRow | None" = None
+    ) -> "Redrive | AskRow | None":
+        """Give a living task a new message, if it needs one; None if it does not.
+
+        Args:
+            task_id: A member of `live`.
+            copy_id: The id of the new message.
+            everything: After RabbitMQ was emptied: running tasks, too.
+            asked: An earlier answer, once the archive knows no end of that run.
+        """
+        kind, *rest = await self._scripts["redrive"](
+            task_id,
+            nonce=uuid4().hex,
+            lease=self._lease,
+            copy=copy_id,
+            all=int(everything),
+            asked=int(asked is not None),
+            epoch=asked.epoch if asked else "",
+        )
+        match kind:
+            case b"PUBLISH":
+                run, wait, attempt, charged, envelope, checkpoint = rest
+                return Redrive(
+                    run=int(run),
+                    wait=timedelta(milliseconds=int(wait)),
+                    attempt=int(attempt),
+                    charged=int(charged),
+                    envelope=envelope,
+                    checkpoint=checkpoint or None,
+                )
+            case b"ASK":
+                return AskRow(int(rest[0]), rest[1])
+            case _:
+                return None
+
+    async def living(self, shard: int, *, offset: int, count: int) -> list[tuple[UUID, int]]:
+        """Return a stretch of a shard's living tasks, with the ms of their last publish, oldest first."""
+        try:
+            found: Any = await self._redis.zrange(live_key(shard), offset, offset + count - 1, withscores=True)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable from error
+        return [(UUID(member.decode()), int(score)) for member, score in found]
+
+    async def symptoms(self, task_ids: Sequence[UUID]) -> list["Symptoms"]:
+        """Return what housekeeping looks at, for several tasks in one round trip."""
+        rows = await self._hmget_many(task_ids, SYMPTOMS)
+        return [
+            Symptoms(
+                task_id=task_id,
+                status=(row[0] or b"").decode(),
+                queue=(row[1] or b"").decode(),
+                lease_until=int(row[2]) if row[2] else None,
+                not_before=int(row[3] or 0),
+                redrives=int(row[4] or 0),
+                finished=row[5] is not None,
+                action=(row[6] or b"").decode(),
+            )
+            for task_id, row in zip(task_ids, rows, strict=True)
+        ]
 
     # --- reading
 
@@ -253,147 +589,22 @@ class TaskStore:
         """Return a task that callers may see, whoever's it is; None if there is none."""
         return (await self.find_many([task_id]))[0]
 
-    async def find_many(self, task_ids: list[UUID]) -> list[Task | None]:
+    async def find_many(self, task_ids: Sequence[UUID]) -> list[Task | None]:
         """Return several tasks, in one round trip, in the order of their ids."""
+        rows = await self._hmget_many(task_ids, PUBLIC_FIELDS)
+        return [visible_task(task_id, values) for task_id, values in zip(task_ids, rows, strict=True)]
+
+    async def _hmget_many(self, task_ids: Sequence[UUID], fields: Sequence[str]) -> list[Values]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for task_id in task_ids:
+            pipeline.hmget(task_key(task_id), *fields)
         try:
-            pipeline = self._redis.pipeline(transaction=False)
-            for task_id in task_ids:
-                pipeline.hmget(task_key(task_id), *PUBLIC_FIELDS)
             rows: list[Values] = await pipeline.execute()
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
-        return [visible_task(task_id, values) for task_id, values in zip(task_ids, rows, strict=True)]
-
-    async def owned_ids(self, owner: str, *, newest: int | None, offset: int, count: int) -> list[tuple[UUID, int]]:
-        """Return a stretch of an owner's list: ids with their `created_at` in ms, newest first, then by falling id.
-
-        Args:
-            owner: The owner's digest.
-            newest: Only what was created at this millisecond or before; None for all.
-            offset: How many of these to pass over.
-            count: How many to return at most.
-        """
-        try:
-            found: Any = await self._redis.zrange(
-                owner_tasks_key(owner),
-                "+inf" if newest is None else newest,
-                "-inf",
-                desc=True,
-                byscore=True,
-                offset=offset,
-                num=count,
-                withscores=True,
-            )
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable from error
-        return [(UUID(member.decode()), int(score)) for member, score in found]
-
-    async def forget_ids(self, owner: str, task_ids: list[UUID]) -> None:
-        """Take ids out of an owner's list whose tasks have expired."""
-        try:
-            await self._redis.zrem(owner_tasks_key(owner), *map(str, task_ids))
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable from error
-
-    async def _add_to_owner_list(self, envelope: Envelope) -> None:
-        """List the id before the task is made: a crash in between leaves an id too many, never a task unlisted."""
-        key = owner_tasks_key(owner_id(envelope.owner))
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zadd(key, {str(envelope.task_id): envelope.created_at}, nx=True)
-        pipeline.expire(key, OWNER_LIST_TTL)
-        try:
-            await asyncio.shield(pipeline.execute())
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable from error
+        return rows
 
 
-def _order_fields(envelope: Envelope, sealed: bytes) -> list[Argument]:
-    fields: dict[str, Argument | None] = {
-        "owner": owner_id(envelope.owner),
-        "action": envelope.action,
-        "queue": envelope.queue,
-        "run": envelope.run,
-        "max_attempts": envelope.max_attempts,
-        "labels": json.dumps(envelope.labels) if envelope.labels else None,
-        "created_at": envelope.created_at,
-        "request_id": envelope.request_id,
-        "fingerprint": envelope.fingerprint,
-        "envelope": sealed,
-    }
-    return [part for name, value in fields.items() if value is not None for part in (name, value)]
-
-
-def visible_task(task_id: UUID, values: Values) -> Task | None:
-    """Read the public fields of a hash; None where there is nothing that a caller may see."""
-    status = values[PUBLIC_FIELDS.index("status")]
-    return None if status is None or status in INVISIBLE else _task(task_id, values)
-
-
-def _task(task_id: UUID, values: Values) -> Task:
-    fields: dict[str, str] = {
-        name: value.decode() for name, value in zip(PUBLIC_FIELDS, values, strict=True) if value is not None
-    }
-    status = fields["status"]
-    return Task(
-        id=task_id,
-        owner_id=fields["owner"],
-        action=fields["action"],
-        queue=fields["queue"],
-        status=TaskStatus.PENDING if status.encode() in INVISIBLE else TaskStatus(status),
-        seq=int(fields["seq"]),
-        run=int(fields["run"]),
-        attempt=int(fields["attempt"]),
-        max_attempts=int(fields["max_attempts"]),
-        progress=int(fields["progress"]),
-        message=fields.get("message") or None,
-        labels=tuple(json.loads(fields["labels"])) if "labels" in fields else (),
-        created_at=_moment(int(fields["created_at"])),
-        started_at=_moment(int(fields["started_at"])) if "started_at" in fields else None,
-        finished_at=_moment(int(fields["finished_at"])) if "finished_at" in fields else None,
-        expires_at=_moment(int(fields["expires_at"])) if "expires_at" in fields else None,
-        result=ResultFile(**json.loads(fields["result"])) if "result" in fields else None,
-        error=Problem.model_validate_json(fields["error"]) if "error" in fields else None,
-        fingerprint=fields.get("fingerprint"),
-    )
-
-
-def _result_json(result: ResultFile | None) -> str:
-    if result is None:
-        return ""
-    names = ("key", "size", "content_type", "filename", "sha256")
-    return json.dumps({name: getattr(result, name) for name in names})
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
-
-
-def _ms(span: timedelta) -> int:
+def ms(span: timedelta) -> int:
+    """Write a time span in whole milliseconds."""
     return span // timedelta(milliseconds=1)
-
-
-def published_task(message: bytes) -> Task | None:
-    """Read what `change` in prelude.lua publishes: the hash's key and its public fields."""
-    key, values = json.loads(message)
-    task_id = UUID(key.rpartition(":")[2])
-    return visible_task(task_id, [value.encode() if value else None for value in values])  # a nil comes as false
-
-
-def pending_task(envelope: Envelope, *, seq: int) -> Task:
-    """Return the task that a message will rebuild, as it looks until then."""
-    return Task(
-        id=envelope.task_id,
-        owner_id=owner_id(envelope.owner),
-        action=envelope.action,
-        queue=envelope.queue,
-        status=TaskStatus.PENDING,
-        seq=seq,
-        run=envelope.run,
-        attempt=0,
-        max_attempts=envelope.max_attempts,
-        progress=0,
-        message=None,
-        labels=envelope.labels,
-        created_at=_moment(envelope.created_at),
-        fingerprint=envelope.fingerprint,
-    )

@@ -10,7 +10,7 @@ from app.domain.action import ActionCatalogue
 from app.domain.errors import LeaseLost, LonghaulError
 from workers.executors import pipe
 from workers.job import BlockingJob, checkpoint_bytes
-from workers.outcome import AttemptFailed, Result, failure, result_of
+from workers.outcome import Result, failure, result_of
 from workers.registry import BlockingHandler, Registry
 
 REPORT_SECONDS: Final = 0.05
@@ -55,8 +55,7 @@ class PipeReporter:
         if isinstance(error, LeaseLost):
             self._say(kind=pipe.LEASE_LOST, detail=error.detail)
         else:
-            where = error.where if isinstance(error, AttemptFailed) else ""
-            self._say(kind=pipe.FAILED, detail=error.detail, where=where)
+            self._say(kind=pipe.FAILED, **pipe.failure_fields(error))
 
     def _ask(self, **fields: Any) -> dict[str, Any]:
         self._send_waiting()

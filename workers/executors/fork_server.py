@@ -7,7 +7,7 @@ subreaper (PR_SET_CHILD_SUBREAPER), which is their job while it lives and this p
 left its session is found, and is never taken for another job's. When the engine ends, even by SIGKILL, its end of the
 control socket closes, and everything here is killed.
 
-    engine → server   {"job": n, "title": t} and the child's socket; {"kill": n}
+    engine → server   {"job": n, "title": t} and the child's socket; {"term": n}; {"kill": n}
     server → engine   {"job": n, "pid": p} when it has started; {"job": n, "status": s} when it has ended and all that
                       it had started is gone; {"job": n, "refused": why} when it could not be started
 """
@@ -76,6 +76,11 @@ class ForkServer:
             for pid, job in self._jobs.items():
                 if job == message["kill"]:
                     _kill_group(pid)
+            return
+        if "term" in message:
+            for pid, job in self._jobs.items():
+                if job == message["term"]:
+                    os.kill(pid, signal.SIGTERM)  # it is not reaped, so its pid is its own
             return
         job = message["job"]
         with socket.socket(fileno=fds[0]) as connection:

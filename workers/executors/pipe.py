@@ -5,15 +5,16 @@ The engine sends the order, and an answer to each `commit` and `save`; the child
 
 import json
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from app.domain.errors import LeaseLost, StoreUnavailable
+from app.domain.errors import LeaseLost, LonghaulError, StoreUnavailable
 from app.domain.task import ResultFile
 from app.settings import Dataset
 from workers.job import JobContext
-from workers.outcome import Result
+from workers.outcome import AttemptFailed, Result
 
 MAX_LINE_BYTES: Final = 1024 * 1024
 """Of what a child says. A checkpoint has 64 KiB; escaped, and with the rest of the line, it stays well below this."""
@@ -71,6 +72,25 @@ def result_fields(result: Result) -> dict[str, Any] | None:
 def result_from(fields: dict[str, Any] | None) -> Result:
     """Read a Result."""
     return Result(ResultFile(**fields)) if fields else Result()
+
+
+def failure_fields(error: LonghaulError) -> dict[str, Any]:
+    """Write how an attempt has failed."""
+    if not isinstance(error, AttemptFailed):
+        return {"detail": error.detail}
+    wait = error.wait.total_seconds() if error.wait is not None else None
+    return {"detail": error.detail, "where": error.where, "fatal": error.fatal, "wait": wait}
+
+
+def failure_from(fields: dict[str, Any]) -> AttemptFailed:
+    """Read how an attempt has failed."""
+    wait = fields.get("wait")
+    return AttemptFailed(
+        fields["detail"],
+        where=fields.get("where", ""),
+        fatal=fields.get("fatal", False),
+        wait=timedelta(seconds=wait) if wait is not None else None,
+    )
 
 
 def error_fields(error: Exception) -> dict[str, str]:

@@ -51,8 +51,12 @@ class ProcessExecutor:
         self._reading: asyncio.Task[None] | None = None
         self._children: dict[int, _Child] = {}
 
-    async def run(self, context: JobContext, params: Action, reporter: Reporter) -> Result:
+    async def run(
+        self, context: JobContext, params: Action, reporter: Reporter, asked_to_stop: asyncio.Event
+    ) -> Result:
         """Run a handler in a child process and return what it made. Cancelling this kills the child, and waits for it.
+
+        When `asked_to_stop` is set, the child gets a SIGTERM; a handler may catch it, to end in its own way.
 
         When this returns or raises, the child is gone, and so is whatever it had started.
 
@@ -61,7 +65,8 @@ class ProcessExecutor:
             LeaseLost: As the handler met it.
         """
         action = params.action_name
-        async with self._child(f"longhaul: {action} {context.task_id}") as (ended, reader, writer):
+        async with self._child(f"longhaul: {action} {context.task_id}") as (job, ended, reader, writer):
+            asking = asyncio.create_task(self._ask_to_stop(job, asked_to_stop), name="ask to stop")
             writer.write(pipe.order(action, params.params, context))
             conversation = asyncio.ensure_future(_converse(reader, writer, reporter))
             try:
@@ -71,6 +76,7 @@ class ProcessExecutor:
                     # It has ended; what it said before that is still in the pipe.
                     await asyncio.wait([conversation], timeout=LAST_WORDS_SECONDS)
             finally:
+                asking.cancel()
                 if not conversation.done():
                     conversation.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
@@ -83,15 +89,15 @@ class ProcessExecutor:
     @contextlib.asynccontextmanager
     async def _child(
         self, title: str
-    ) -> AsyncIterator[tuple[asyncio.Future[str], asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A child's end, and the pipe to it; when the block is left, the child is gone."""
+    ) -> AsyncIterator[tuple[int, asyncio.Future[str], asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A child's number, its end, and the pipe to it; when the block is left, the child is gone."""
         control = await self._started()
         job = next(self._numbers)
         child = self._children[job] = _Child(asyncio.get_running_loop().create_future())
         try:
             reader, writer = await _forked(control, job, title)
             try:
-                yield child.ended, reader, writer
+                yield job, child.ended, reader, writer
             finally:
                 writer.close()
         finally:
@@ -101,6 +107,11 @@ class ProcessExecutor:
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.shield(child.ended)
             del self._children[job]
+
+    async def _ask_to_stop(self, job: int, asked_to_stop: asyncio.Event) -> None:
+        await asked_to_stop.wait()
+        if self._control is not None:
+            await _send(self._control, json.dumps({"term": job}).encode())
 
     async def _started(self) -> socket.socket:
         async with self._starting:
@@ -209,7 +220,7 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
                 case pipe.FINISHED:
                     return pipe.result_from(message["result"])
                 case pipe.FAILED:
-                    raise AttemptFailed(message["detail"], where=message["where"])
+                    raise pipe.failure_from(message)
                 case pipe.LEASE_LOST:
                     raise LeaseLost(message["detail"])
                 case _:

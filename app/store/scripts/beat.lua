@@ -1,16 +1,18 @@
--- beat: keep the lease, and store the newest progress.
--- KEYS[1] task hash   ARGV[1] fencing token   ARGV[2] lease, ms   ARGV[3] progress, 0-100   ARGV[4] message, or ''
--- replies 'HELD' | 'LOST' (another token is newer, or the task has ended: write nothing more)
---       | 'MISSING' (Redis forgot the task)
-local held = held_by(KEYS[1], ARGV[1])
-if held ~= 'HELD' then
-  return held
+-- beat: keep the lease, store the newest progress, bring back what the owner wants.
+-- lease   run, token   progress: 0-100   message: or ''
+-- replies {'HELD', seq, guard} | {'CANCEL', seq, guard} (still held, asked to stop)
+--       | {'LOST'} (another token is newer, or the task has ended: write nothing more)
+--       | {'MISSING'} (Redis forgot the task: restore it, or stop)
+local state = held(A.run, A.token)
+if state ~= 'HELD' then
+  return {state}
 end
-redis.call('HSET', KEYS[1], 'lease_until', whole(now() + tonumber(ARGV[2])))
-local progress, message = unpack(redis.call('HMGET', KEYS[1], 'progress', 'message'))
-local newest = math.max(tonumber(progress), tonumber(ARGV[3]))
-local words = ARGV[4] ~= '' and ARGV[4] or message or ''
+redis.call('HSET', TASK, 'lease_until', whole(now() + tonumber(A.lease)))
+local progress, message, cancel = get('progress', 'message', 'cancel')
+local newest = math.max(tonumber(progress), tonumber(A.progress))
+local words = A.message ~= '' and A.message or message or ''
 if newest > tonumber(progress) or words ~= (message or '') then
-  change(KEYS[1], false, 'progress', newest, 'message', words)
+  change(false, 'progress', newest, 'message', words)
 end
-return 'HELD'
+local seq, guard = get('seq', 'guard')
+return {cancel == '1' and 'CANCEL' or 'HELD', seq, guard}

@@ -1,72 +1,105 @@
 -- claim: a worker holds a message and wants to run its task. The table of docs/protocol.md, in its order.
--- KEYS[1] task hash
--- ARGV[1] run   ARGV[2] id of the message   ARGV[3] worker   ARGV[4] lease, ms   ARGV[5] nonce of this call
--- ARGV[6] id for a copy, should the message have to be parked
--- ARGV[7…] field, value, … to rebuild the task from, when Redis has forgotten it
--- replies {'CLAIMED', attempt, token, checkpoint or '', document}
---       | {'EXHAUSTED', attempt, token}   held, but its attempts are used up: end it
---       | {'PARK', ms}                    come again after so long: publish a copy (ARGV[6]), promote it, acknowledge
---       | {'DROP', why}                   acknowledge
---       | {'MISSING'}                     no such task, and nothing given to rebuild it from
-local key, message, lease = KEYS[1], ARGV[2], tonumber(ARGV[4])
-local status, run, guard, next_guard, nonce = unpack(
-  redis.call('HMGET', key, 'status', 'run', 'guard', 'next_guard', 'claim_nonce'))
+-- nonce, lease   run, message: of the message   worker   copy: id for a copy, should the message have to be parked
+-- asked: what the archive has been asked about since the last call, as replied by it   epoch: as replied with it
+-- -- field, value, … to rebuild the task from, when Redis has forgotten it
+-- replies {'CLAIMED', attempt, token, cancel, rebuilt, charged, checkpoint, document}   cancel: '1' end it as CANCELLED
+--                                                                              rebuilt: '1' ask the archive once more
+--       | {'EXHAUSTED', checkpoint, checkpoint_progress, document}  held, but its attempts are used up: end it
+--       | {'PARK', ms}        come again after so long: publish the copy, promote it, acknowledge
+--       | {'WAIT', ms}        a young epoch: publish the same message for later, acknowledge
+--       | {'ASK', what, epoch} ask the archive what stands against this message, and claim again
+--       | {'DROP', why}       acknowledge
+local lease, run = tonumber(A.lease), tonumber(A.run)
+local id, young = epoch()
+local status, stored_run, guard, next_guard, nonce = get('status', 'run', 'guard', 'next_guard', 'claim_nonce')
 
-if nonce == ARGV[5] then -- sent twice: the same answer again
-  local attempt, token, checkpoint = unpack(redis.call('HMGET', key, 'attempt', 'token', 'checkpoint'))
-  return {'CLAIMED', attempt, token, checkpoint or '', document(key)}
+local function taken(rebuilt)
+  local attempt, token, cancel, charged, checkpoint = get('attempt', 'token', 'cancel', 'charged', 'checkpoint')
+  if tonumber(charged) >= number_of('max_attempts') then
+    return {'EXHAUSTED', checkpoint or '', number_of('checkpoint_progress'), document()}
+  end
+  return {'CLAIMED', attempt, token, cancel or '', rebuilt, charged, checkpoint or '', document()}
 end
-if status and tonumber(run) > tonumber(ARGV[1]) then
+
+local function must_ask(what)
+  return A.asked ~= what or A.epoch ~= id
+end
+
+if status and nonce == A.nonce then -- sent twice: the same answer again
+  return taken('1')
+end
+if status == 'forgotten' then -- of whatever run: DELETE may have found no hash to learn it from
+  return {'DROP', status}
+end
+if status and tonumber(stored_run) > run then
   return {'DROP', 'a later run'}
 end
 
-local rebuilt = false
-if not status or tonumber(run) < tonumber(ARGV[1]) then
-  if #ARGV < 7 then
-    return {'MISSING'}
+local begun, rebuilt = false, false -- whether this call makes it visible, and whether from its message alone
+local missing = not status or tonumber(stored_run) < run
+if missing or (status == 'created' or status == 'aborted') and guard ~= A.message then
+  if missing and young > 0 then
+    return {'WAIT', young}
   end
-  redis.call('HSET', key, 'status', 'PENDING', 'guard', message, 'attempt', number_at(key, 'attempt'), 'charged', 0,
-    'progress', 0, unpack(ARGV, 7))
-  redis.call('HDEL', key, 'next_guard', 'lease_until', 'checkpoint')
-  status, guard, next_guard, rebuilt = 'PENDING', message, false, true
-elseif status == 'aborted' and guard == message then
-  return {'DROP', 'refused to its caller'}
-elseif status == 'created' or status == 'aborted' then
-  guard, next_guard = message, false -- an earlier or a parallel request with the same key: its message is as good
+  local what = missing and 'MISSING' or 'CREATED'
+  if must_ask(what) then
+    return {'ASK', what, id}
+  end
+  anew(number_of('seq'))
+  redis.call('HSET', TASK, 'status', 'PENDING', 'guard', A.message)
+  published()
+  status, begun, rebuilt = 'PENDING', true, true
+elseif status == 'created' then -- confirmed, as its coming shows, before `queued` was called
+  redis.call('HDEL', TASK, 'ended_as', 'finished_at', 'expires_at', 'result', 'error', 'cancel', 'started_at')
+  redis.call('HSET', TASK, 'status', 'PENDING')
+  published()
+  status, begun = 'PENDING', true
 elseif status ~= 'PENDING' and status ~= 'PROCESSING' then
-  return {'DROP', 'ended'}
-elseif message ~= guard and message ~= next_guard then
+  return {'DROP', status}
+elseif A.message ~= guard and A.message ~= next_guard then
   return {'DROP', 'another message guards it'}
+elseif A.message == next_guard then
+  redis.call('HSET', TASK, 'guard', A.message)
+  redis.call('HDEL', TASK, 'next_guard')
+end
+redis.call('PERSIST', TASK)
+
+local function park(ms)
+  redis.call('HSET', TASK, 'next_guard', A.copy)
+  return {'PARK', ms}
 end
 
-local charged = number_at(key, 'charged')
+local early = number_of('not_before') - now()
+if status == 'PENDING' and early > 0 and redis.call('HGET', TASK, 'cancel') ~= '1' then
+  if begun then
+    change(rebuilt, 'progress', number_of('checkpoint_progress'))
+  end
+  return park(early)
+end
+local charged = number_of('charged')
 if status == 'PROCESSING' then
-  local left = number_at(key, 'lease_until') - now()
+  local left = number_of('lease_until') - now()
   if left > lease then -- the clock stepped back
     left = lease
-    redis.call('HSET', key, 'lease_until', whole(now() + lease))
+    redis.call('HSET', TASK, 'lease_until', whole(now() + lease))
   end
   if left > 0 then
-    redis.call('HSET', key, 'guard', message, 'next_guard', ARGV[6])
-    return {'PARK', left}
+    return park(left)
   end
-  -- A lost worker is charged to the task, unless its attempt got further than the one before.
-  local attempt, committed_in = unpack(redis.call('HMGET', key, 'attempt', 'committed_in'))
-  if attempt ~= committed_in then
-    charged = charged + 1
+  if young > 0 then
+    return {'WAIT', young}
   end
+  if must_ask('EXPIRED') then
+    return {'ASK', 'EXPIRED', id}
+  end
+  charged = charged_for_a_lost_worker()
 end
 
-local token = math.max(number_at(key, 'token') + 1, now())
-local exhausted = charged >= number_at(key, 'max_attempts')
-local attempt = number_at(key, 'attempt') + (exhausted and 0 or 1)
-redis.call('PERSIST', key)
-redis.call('HDEL', key, 'next_guard', 'message')
-redis.call('HSETNX', key, 'started_at', whole(now()))
-local values = change(key, rebuilt, 'status', 'PROCESSING', 'guard', message, 'token', whole(token), 'worker', ARGV[3],
-  'lease_until', whole(now() + lease), 'attempt', attempt, 'charged', charged,
-  'progress', number_at(key, 'checkpoint_progress'), 'claim_nonce', exhausted and '' or ARGV[5])
-if exhausted then
-  return {'EXHAUSTED', whole(attempt), whole(token)}
-end
-return {'CLAIMED', whole(attempt), whole(token), redis.call('HGET', key, 'checkpoint') or '', values}
+local token = math.max(number_of('token') + 1, now())
+local attempt = number_of('attempt') + (charged < number_of('max_attempts') and 1 or 0)
+redis.call('HDEL', TASK, 'next_guard', 'message', 'not_before', 'redrives')
+redis.call('HSETNX', TASK, 'started_at', whole(now()))
+change(rebuilt, 'status', 'PROCESSING', 'token', whole(token), 'worker', A.worker, 'lease_until', whole(now() + lease),
+  'attempt', attempt, 'charged', charged, 'progress', number_of('checkpoint_progress'),
+  'claim_nonce', A.nonce)
+return taken(rebuilt and '1' or '0')

@@ -1,20 +1,26 @@
 -- create: begin a task. `created` promises nothing to anybody and is seen by nobody; it goes by itself unless queued.
--- KEYS[1] task hash
--- ARGV[1] nonce of this call   ARGV[2] id of the message about to be published   ARGV[3] how long `created` lasts, ms
--- ARGV[4…] field, value, …
--- replies {'CREATED', document}  made by this call (or by an earlier sending of it)
---       | {'STARTED', document}  another request with the same key is at it: publish a message of your own
---       | {'EXISTS', document}   the task is there
-local status, nonce = unpack(redis.call('HMGET', KEYS[1], 'status', 'nonce'))
+-- nonce, lease   message: id of the one about to be published   keyed: '1' with an Idempotency-Key
+-- patience: how long `created` lasts, ms   -- field, value, …
+-- replies {'CREATED', epoch, document}  made by this call (or by an earlier sending of it)
+--       | {'STARTED', epoch, document}  another request with the same key is at it: publish a message of your own
+--       | {'EXISTS', epoch, document}   the task is there
+--       | {'FORGOTTEN'}                 it was deleted
+--       | {'YOUNG', ms}                 keyed, in a young epoch: a living worker may bring the task back first
+local id, young = epoch()
+local status, nonce = get('status', 'nonce')
 if status and status ~= 'aborted' then
-  if nonce == ARGV[1] then
-    return {'CREATED', document(KEYS[1])}
+  if status == 'forgotten' then
+    return {'FORGOTTEN'}
   end
-  return {status == 'created' and 'STARTED' or 'EXISTS', document(KEYS[1])}
+  if nonce == A.nonce then
+    return {'CREATED', id, document()}
+  end
+  return {status == 'created' and 'STARTED' or 'EXISTS', id, document()}
 end
-local seq = math.max(number_at(KEYS[1], 'seq') + 1, now())
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'status', 'created', 'nonce', ARGV[1], 'guard', ARGV[2], 'seq', whole(seq),
-  'attempt', 0, 'charged', 0, 'progress', 0, unpack(ARGV, 4))
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {'CREATED', document(KEYS[1])}
+if A.keyed == '1' and young > 0 then
+  return {'YOUNG', young}
+end
+anew(math.max(number_of('seq') + 1, now()))
+redis.call('HSET', TASK, 'status', 'created', 'nonce', A.nonce, 'guard', A.message)
+redis.call('PEXPIRE', TASK, A.patience)
+return {'CREATED', id, document()}

@@ -1,13 +1,23 @@
 -- queued: the broker has confirmed the message; from here on the task is promised, and seen.
--- KEYS[1] task hash   ARGV[1] id of the confirmed message
+-- nonce, lease   run   message: id of the confirmed one   epoch: the one in which the request began
 -- replies {'ALIVE', document}   PENDING by this call, or further on already
---       | {'MISSING'}           no such task, or an aborted one: the confirmed message alone will rebuild it
-local status = redis.call('HGET', KEYS[1], 'status')
-if not status or status == 'aborted' then
+--       | {'FORGOTTEN'}
+--       | {'MISSING'}           no such task, an aborted one, or another epoch's: the confirmed message will rebuild it
+local id = epoch()
+local status, run, guard = get('status', 'run', 'guard')
+if status == 'forgotten' then
+  return {'FORGOTTEN'}
+end
+if not status or status == 'aborted' or tonumber(run) < tonumber(A.run) then
   return {'MISSING'}
 end
-if status ~= 'created' then
-  return {'ALIVE', document(KEYS[1])}
+if status ~= 'created' or tonumber(run) > tonumber(A.run) then
+  return {'ALIVE', document()}
 end
-redis.call('PERSIST', KEYS[1])
-return {'ALIVE', change(KEYS[1], false, 'status', 'PENDING', 'guard', ARGV[1])}
+if id ~= A.epoch and guard ~= A.message then
+  return {'MISSING'}
+end
+redis.call('PERSIST', TASK)
+redis.call('HDEL', TASK, 'ended_as', 'finished_at', 'expires_at', 'result', 'error', 'message', 'cancel', 'started_at')
+published()
+return {'ALIVE', change(false, 'status', 'PENDING', 'guard', A.message, 'progress', number_of('checkpoint_progress'))}

@@ -1,0 +1,42 @@
+"""Services: everything that can be asked, wired from what a process has opened. API and workers both start here."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.resources import Resources
+from app.service.control import Control
+from app.service.ending import Endings
+from app.service.publication import Publications
+from app.service.status import Statuses
+
+
+@dataclass(frozen=True, slots=True)
+class CoreServices:
+    """What both the API and a worker's housekeeping use."""
+
+    statuses: Statuses
+    endings: Endings
+    publications: Publications
+    control: Control
+
+
+def core_services(resources: Resources) -> CoreServices:
+    """Wire them."""
+    statuses = Statuses(tasks=resources.tasks, lists=resources.lists, archive=resources.archive)
+    endings = Endings(
+        tasks=resources.tasks,
+        archive=resources.archive,
+        result_ttl=timedelta(hours=resources.settings.result_ttl_hours),
+    )
+    publications = Publications(tasks=resources.tasks, publisher=resources.publisher, archive=resources.archive)
+    control = Control(
+        statuses=statuses,
+        tasks=resources.tasks,
+        lists=resources.lists,
+        archive=resources.archive,
+        endings=endings,
+        publications=publications,
+        results=resources.results,
+        sealer=resources.sealer,
+    )
+    return CoreServices(statuses=statuses, endings=endings, publications=publications, control=control)

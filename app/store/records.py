@@ -1,0 +1,172 @@
+"""A task as fields of its hash, and back. What scripts return and publish is read here and nowhere else."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from app.domain.envelope import Envelope
+from app.domain.lifecycle import TaskStatus
+from app.domain.problem import Problem
+from app.domain.task import ResultFile, Task
+from app.store.keys import PUBLIC_FIELDS, owner_id
+from app.store.lua import Argument
+
+Values = list[bytes | None]
+"""The values of PUBLIC_FIELDS, in order."""
+
+STATUS = PUBLIC_FIELDS.index("status")
+ENDED_AS = PUBLIC_FIELDS.index("ended_as")
+INVISIBLE = frozenset({b"aborted", b"forgotten"})
+
+
+def visible_task(task_id: UUID, values: Values) -> Task | None:
+    """Read a hash; None where there is nothing that a caller may see. A task about to run again shows its old end."""
+    status = values[STATUS]
+    if status is None or status in INVISIBLE or (status == b"created" and values[ENDED_AS] is None):
+        return None
+    return task_from(task_id, values)
+
+
+def task_from(task_id: UUID, values: Values) -> Task:
+    """Read a hash that is there; one that is only `created` reads as PENDING."""
+    fields = {name: value.decode() for name, value in zip(PUBLIC_FIELDS, values, strict=True) if value is not None}
+    status = fields["status"]
+    if status == "created":
+        status = fields.get("ended_as", TaskStatus.PENDING)
+    return Task(
+        id=task_id,
+        owner_id=fields["owner"],
+        action=fields["action"],
+        queue=fields["queue"],
+        status=TaskStatus(status),
+        seq=int(fields["seq"]),
+        run=int(fields["run"]),
+        attempt=int(fields["attempt"]),
+        max_attempts=int(fields["max_attempts"]),
+        progress=int(fields["progress"]),
+        message=fields.get("message") or None,
+        labels=tuple(json.loads(fields["labels"])) if "labels" in fields else (),
+        created_at=moment(int(fields["created_at"])),
+        started_at=_moment_in(fields, "started_at"),
+        finished_at=_moment_in(fields, "finished_at"),
+        expires_at=_moment_in(fields, "expires_at"),
+        result=ResultFile(**json.loads(fields["result"])) if "result" in fields else None,
+        error=Problem.model_validate_json(fields["error"]) if "error" in fields else None,
+        fingerprint=fields.get("fingerprint"),
+        cancel_requested=fields.get("cancel") == "1",
+        next_attempt_at=_moment_in(fields, "not_before"),
+    )
+
+
+def published_task(message: bytes) -> Task | None:
+    """Read what `change` in prelude.lua publishes: the hash's key and its public fields."""
+    key, values = json.loads(message)
+    task_id = UUID(key.rpartition(":")[2])
+    return visible_task(task_id, [value.encode() if value else None for value in values])  # a nil comes as false
+
+
+def order_fields(envelope: Envelope, sealed: bytes, checkpoint: bytes | None = None) -> list[Argument]:
+    """Return the fields that a message gives a hash; `sealed` and `checkpoint` are the sealed forms."""
+    return flat(
+        {
+            "owner": owner_id(envelope.owner),
+            "action": envelope.action,
+            "queue": envelope.queue,
+            "run": envelope.run,
+            "attempt": envelope.attempt,
+            "charged": envelope.charged,
+            "max_attempts": envelope.max_attempts,
+            "progress": envelope.checkpoint_progress,
+            "labels": json.dumps(envelope.labels) if envelope.labels else None,
+            "created_at": envelope.created_at,
+            "not_before": envelope.not_before or None,
+            "checkpoint": checkpoint,
+            "checkpoint_progress": envelope.checkpoint_progress or None,
+            "request_id": envelope.request_id,
+            "fingerprint": envelope.fingerprint,
+            "envelope": sealed,
+        }
+    )
+
+
+def end_fields(task: Task) -> dict[str, Argument | None]:
+    """Return the fields of an ended task, as its row has it."""
+    return {
+        "status": task.status,
+        "message": task.message,
+        "started_at": milliseconds(task.started_at) if task.started_at else None,
+        "finished_at": milliseconds(task.finished_at) if task.finished_at else None,
+        "expires_at": milliseconds(task.expires_at) if task.expires_at else None,
+        "result": result_json(task.result) or None,
+        "error": error_json(task.error) or None,
+    }
+
+
+def row_fields(task: Task) -> list[Argument]:
+    """Return all fields of a hash that shows an ended task: what its row has, and nothing else."""
+    shown: dict[str, Argument | None] = {
+        "owner": task.owner_id,
+        "action": task.action,
+        "queue": task.queue,
+        "run": task.run,
+        "attempt": task.attempt,
+        "max_attempts": task.max_attempts,
+        "progress": task.progress,
+        "labels": json.dumps(task.labels) if task.labels else None,
+        "created_at": milliseconds(task.created_at),
+        "fingerprint": task.fingerprint,
+    }
+    return flat(shown | end_fields(task))
+
+
+def pending_task(envelope: Envelope, *, seq: int) -> Task:
+    """Return the task that a message will rebuild, as it looks until then."""
+    return Task(
+        id=envelope.task_id,
+        owner_id=owner_id(envelope.owner),
+        action=envelope.action,
+        queue=envelope.queue,
+        status=TaskStatus.PENDING,
+        seq=seq,
+        run=envelope.run,
+        attempt=envelope.attempt,
+        max_attempts=envelope.max_attempts,
+        progress=envelope.checkpoint_progress,
+        message=None,
+        labels=envelope.labels,
+        created_at=moment(envelope.created_at),
+        fingerprint=envelope.fingerprint,
+        next_attempt_at=moment(envelope.not_before) if envelope.not_before else None,
+    )
+
+
+def flat(fields: dict[str, Argument | None]) -> list[Argument]:
+    """Return fields as name, value, …, without those that are None."""
+    return [part for name, value in fields.items() if value is not None for part in (name, value)]
+
+
+def result_json(result: ResultFile | None) -> str:
+    """Write a result file's description; an empty string for none."""
+    if result is None:
+        return ""
+    names = ("key", "size", "content_type", "filename", "sha256")
+    return json.dumps({name: getattr(result, name) for name in names})
+
+
+def error_json(error: Problem | None) -> str:
+    """Write a task's error; an empty string for none."""
+    return error.model_dump_json(exclude_none=True) if error else ""
+
+
+def moment(value: int) -> datetime:
+    """Read milliseconds since the epoch."""
+    return datetime.fromtimestamp(value / 1000, tz=UTC)
+
+
+def milliseconds(value: datetime) -> int:
+    """Write milliseconds since the epoch."""
+    return (value - datetime.fromtimestamp(0, tz=UTC)) // timedelta(milliseconds=1)
+
+
+def _moment_in(fields: dict[str, str], name: str) -> datetime | None:
+    return moment(int(fields[name])) if name in fields else None

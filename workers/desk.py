@@ -1,0 +1,43 @@
+"""Desk: what every execution of an engine shares."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.archive.archive import Archive
+from app.broker.publisher import Publisher
+from app.domain.action import ActionCatalogue
+from app.results.store import ResultStore
+from app.security.sealing import Sealer
+from app.service.ending import Endings
+from app.settings import Dataset
+from app.store.listing import OwnerLists
+from app.store.tasks import TaskStore
+from workers.executors.process import ProcessExecutor
+from workers.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every execution of an engine shares."""
+
+    worker: str
+    tasks: TaskStore
+    lists: OwnerLists
+    archive: Archive
+    publisher: Publisher
+    endings: Endings
+    results: ResultStore
+    sealer: Sealer
+    catalogue: ActionCatalogue
+    registry: Registry
+    processes: ProcessExecutor
+    datasets: dict[int, Dataset]
+    stopping_hard: asyncio.Event
+    """Set when running jobs must be given back."""
+    handover: timedelta
+    """How long a job holds its delivery before it leaves a copy in the queue."""
+    cancel_grace: timedelta
+    """How long a handler that was asked to stop may take."""
+    retry_base: timedelta
+    retry_cap: timedelta

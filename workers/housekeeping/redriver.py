@@ -1,0 +1,173 @@
+"""Redriver: sees to it that every living task has a message. What is lost singly is found here, by its age.
+
+A task waits for its message; that may be in a queue, in a worker's hands, or parked for later. If none of them has it,
+nothing in Redis shows that: only time does. So a waiting task is given a new message when its queue has been seen empty
+since the last one was published; a running one, when its lease has expired and nobody has taken it over. One copy too
+many does no harm: copies converge at their claim. Each new message doubles the patience with that task.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+from app.archive.archive import Archive, EndedTask, Forgotten
+from app.broker.connection import BrokerConnection
+from app.broker.publisher import Letter, Publisher
+from app.broker.topology import ready_counts
+from app.domain.errors import LonghaulError
+from app.observability.crash_points import crash_point
+from app.observability.logging import get_log
+from app.security.sealing import Sealer
+from app.store.keys import SHARDS
+from app.store.tasks import AskRow, Redrive, Symptoms, TaskStore
+
+STRETCH: Final = 500
+"""How many living tasks of a shard are looked at in one round: the next round goes on from there."""
+AT_ONCE: Final = 32
+TAKE_OVER: Final = timedelta(seconds=5)
+"""How long an expired lease is left to the message that should come by itself."""
+SETTLING: Final = timedelta(seconds=5)
+LONGEST_PATIENCE: Final = timedelta(hours=1)
+
+log = get_log("housekeeping")
+
+
+class Redriver:
+    """Gives living tasks new messages."""
+
+    def __init__(
+        self,
+        *,
+        tasks: TaskStore,
+        archive: Archive,
+        sealer: Sealer,
+        publisher: Publisher,
+        connection: BrokerConnection,
+        queues: Sequence[str],
+        patience: timedelta,
+    ) -> None:
+        self._tasks = tasks
+        self._archive = archive
+        self._sealer = sealer
+        self._publisher = publisher
+        self._connection = connection
+        self._queues = queues
+        self._patience_ms = patience // timedelta(milliseconds=1)
+        self._seen_empty: dict[str, int] = defaultdict(int)
+        self._offsets: dict[int, int] = defaultdict(int)
+
+    async def perform(self) -> None:
+        """Look at a stretch of every shard's living tasks, and give new messages to those that need one."""
+        await self._look_at_queues()
+        for shard in range(SHARDS):
+            found = await self._tasks.living(shard, offset=self._offsets[shard], count=STRETCH)
+            self._offsets[shard] = self._offsets[shard] + STRETCH if len(found) == STRETCH else 0
+            published = dict(found)
+            symptoms = await self._tasks.symptoms(list(published)) if published else []
+            due = [one for one in symptoms if self._is_due(one, published[one.task_id])]
+            await self._all(due, everything=False)
+
+    async def redrive_everything(self) -> int:
+        """After RabbitMQ was emptied: a new message for every living task; how many there were."""
+        count = 0
+        for shard in range(SHARDS):
+            offset = 0
+            while found := await self._tasks.living(shard, offset=offset, count=STRETCH):
+                offset += len(found)
+                await self._all(await self._tasks.symptoms([task_id for task_id, _ in found]), everything=True)
+            count += offset
+        return count
+
+    async def _look_at_queues(self) -> None:
+        connection = self._connection.current
+        if connection is not None:
+            now = _now()
+            for queue, ready in (await ready_counts(connection, self._queues)).items():
+                if ready == 0:
+                    self._seen_empty[queue] = now
+
+    def _is_due(self, task: Symptoms, published: int) -> bool:
+        now = _now()
+        if task.status == "PROCESSING":
+            return task.lease_until is None or task.lease_until + _ms(TAKE_OVER) < now
+        if task.status != "PENDING" or task.lease_until is not None:
+            return task.status != "created"  # ended: off the list; or PENDING by an operator's hand, who left a lease
+        since = max(published, task.not_before)
+        patience = min(self._patience_ms << min(task.redrives, 20), _ms(LONGEST_PATIENCE))
+        if now - since < patience:
+            return False
+        # While the queue is never empty, its message may just be waiting its turn.
+        return self._seen_empty[task.queue] > since + _ms(SETTLING) or now - since > _ms(LONGEST_PATIENCE)
+
+    async def _all(self, tasks: Sequence[Symptoms], *, everything: bool) -> None:
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(task: Symptoms) -> None:
+            async with slots:
+                await self._redrive(task, everything=everything)
+
+        async with asyncio.TaskGroup() as group:
+            for task in tasks:
+                group.create_task(one(task))
+
+    async def _redrive(self, task: Symptoms, *, everything: bool) -> None:
+        copy_id = uuid4().hex
+        try:
+            answer = await self._tasks.redrive(task.task_id, copy_id=copy_id, everything=everything)
+            if isinstance(answer, AskRow):
+                if await self._has_ended(task.task_id, answer.run):
+                    return
+                answer = await self._tasks.redrive(task.task_id, copy_id=copy_id, everything=everything, asked=answer)
+            # Once more for a waiting one, which may have ended long ago: Redis may be back with older data than it had.
+            if isinstance(answer, Redrive) and not await self._has_ended(task.task_id, answer.run):
+                await self._publish(task, answer, copy_id)
+        except LonghaulError as error:  # one task's trouble must not keep the others from their messages
+            log.warning("a task could not be given a new message", task_id=task.task_id, reason=error.detail)
+
+    async def _has_ended(self, task_id: UUID, run: int) -> bool:
+        match await self._archive.against(task_id, run, ""):
+            case EndedTask(task=ended):
+                await self._tasks.settle(ended)
+            case Forgotten(owner_id=owner):
+                await self._tasks.forget(task_id, owner, again=True)
+            case _:
+                return False
+        return True
+
+    async def _publish(self, task: Symptoms, redrive: Redrive, copy_id: str) -> None:
+        order = self._sealer.open_order(redrive.envelope, task_id=task.task_id, action=task.action)
+        envelope = order.succeeded_by(
+            copy_id,
+            run=redrive.run,
+            attempt=redrive.attempt,
+            charged=redrive.charged,
+            not_before=_now() + _ms(redrive.wait) if redrive.wait else 0,
+            checkpoint=self._sealer.open_json(redrive.checkpoint, task_id=task.task_id, action=task.action),
+        )
+        letter = Letter(
+            task_id=task.task_id,
+            message_id=copy_id,
+            action=envelope.action,
+            queue=envelope.queue,
+            sealed=self._sealer.seal_order(envelope),
+            request_id=envelope.request_id,
+        )
+        if redrive.wait > timedelta(0):
+            await self._publisher.publish_later(letter, redrive.wait)
+        else:
+            await self._publisher.publish(letter)
+        crash_point("after_redrive")
+        await self._tasks.promote(task.task_id, copy_id)
+        log.info("given a new message", task_id=task.task_id, queue=envelope.queue, status=task.status)
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
