@@ -1,0 +1,41 @@
+"""settle, cancel, forget."""
+
+from tests.store.model.shard import ALIVE, Arguments, Reply, Shard
+
+
+def settle(s: Shard, a: Arguments) -> Reply:
+    """Show the end that a row has."""
+    if not s.hash:
+        return ["MISSING"]
+    if s.status == "forgotten" or s.run > a.number("run"):
+        return ["OTHER"]
+    s.live = None
+    if s.run == a.number("run") and s.status == a.text("status"):
+        return ["SETTLED", s.document()]
+    s.make_anew(a.fields, seq=max(s.number("seq"), a.number("seq") - 1))
+    s.ttl = a.number("ttl")
+    return ["SETTLED", s.change(status=a["status"])]
+
+
+def cancel(s: Shard, a: Arguments) -> Reply:
+    """Ask it to stop."""
+    again = s.status == "created" and "ended_as" in s.hash
+    if s.status in ("", "aborted", "forgotten") or (s.status == "created" and not again):
+        return ["MISSING"]
+    if s.status not in ALIVE:
+        return ["ENDED", s.document()]
+    document = s.document() if s.text("cancel") == "1" else s.change(cancel="1")
+    if s.status == "PENDING":
+        return ["WAITING", s.hash.get("envelope", b""), s.hash.get("checkpoint", b""), document]
+    return ["ASKED", document]
+
+
+def forget(s: Shard, a: Arguments) -> Reply:
+    """Mark it as deleted."""
+    if s.status in (*ALIVE, "created") and not a.says("again"):
+        return "ALIVE"
+    run, seq = s.run, s.number("seq")
+    s.hash = {}
+    s.put(status="forgotten", owner=a["owner"], run=run, seq=seq)
+    s.ttl, s.live = a.number("ttl"), None
+    return "FORGOTTEN"
