@@ -58,6 +58,11 @@ def configuration(redis_url: str, amqp_url: str, directory: Path, port: int, **o
         },
         "datasets": DATASETS,
         "lease_seconds": 3,
+        "archive_url": f"sqlite:///{directory}/archive.db",
+        "retry_base_seconds": 0.5,
+        "retry_cap_seconds": 2,
+        "redrive_after_seconds": 5,
+        "cancel_grace_seconds": 2,
         "results_url": f"file://{directory}/results",
         "encryption_keys": {"test": base64.b64encode(secrets.token_bytes(32)).decode()},
         "jwt": {"secret": secrets.token_hex(32)},
@@ -93,7 +98,7 @@ class Service:
     async def declare(self, amqp_url: str | None = None) -> None:
         """Run `longhaul admin declare`."""
         extra = ["--amqp-url", amqp_url] if amqp_url else []
-        command = [str(BIN / "longhaul"), "admin", "declare", "--config", str(self.config), *extra]
+        command = [str(BIN / "longhaul"), "admin", "declare", "--nobody-runs", "--config", str(self.config), *extra]
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )

@@ -1,0 +1,133 @@
+"""All that Redis holds is lost, or is older than it was: each task goes on as it stood, and ends once."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import aio_pika
+import httpx
+import pytest
+
+from stack.servers import RabbitServer
+from tests.support.crashing import Theatre, theatre
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+async def stage(rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Theatre]:
+    """A service whose worker serves `work` only: what is put into `later` waits."""
+    async with theatre(rabbit_server, tmp_path_factory.mktemp("redis"), queues=["work", "later"]) as service:
+        await service.worker("worker0", serves=["work"])
+        yield service
+
+
+@pytest.fixture
+async def caller(stage: Theatre, subject: str) -> AsyncIterator[httpx.AsyncClient]:
+    """This test's own caller."""
+    await stage.let_epochs_grow_old()
+    async with stage.client(subject) as client:
+        yield client
+
+
+async def ended_once(stage: Theatre, client: httpx.AsyncClient, task_id: str, *, attempt: int, begun: int = 1) -> None:
+    """It completes: one row, its effects as often as they may have been."""
+
+    async def document() -> dict[str, object] | None:
+        answer = await client.get(f"/v1/workload/status/{task_id}")
+        return answer.json() if answer.json()["status"] == "COMPLETED" else None
+
+    shown = await wait_until(document, timeout=30, what=f"the end of {task_id}")
+    assert shown is not None
+    assert shown["attempt"] == attempt
+    assert stage.rows(task_id) == [(1, "COMPLETED")]
+    assert stage.count_of(task_id) == {"begun": begun, 0: 1}
+
+
+async def test_each_task_goes_on_as_it_stood(stage: Theatre, caller: httpx.AsyncClient) -> None:
+    """Running ones are restored by their workers, waiting ones by their messages, ended ones are told from SQL."""
+    ended = await stage.submit(caller)
+    told = await stage.ended(caller, ended)
+    waiting = await stage.submit(caller, "later")
+    inline, process = await stage.submit(caller, seconds=7), await stage.submit(caller, "hard_work", seconds=7)
+    delayed = await stage.submit(caller, delay_seconds=6.9)
+    resting = await stage.submit(caller, failures=1, how="retry", retry_after=6.9)
+    rest = await stage.until(caller, resting, status="PENDING", attempt=1)
+    due = {resting: rest["next_attempt_at"], delayed: (await stage.shown(caller, delayed))["next_attempt_at"]}
+    for task_id in (inline, process):
+        await stage.begun(task_id)
+    before = {task_id: await stage.shown(caller, task_id) for task_id in (inline, process)}
+
+    await stage.empty_redis()
+    emptied = time.monotonic()
+
+    assert await stage.shown(caller, ended) == told
+    assert ended in [task["task_id"] for task in (await caller.get("/v1/workload")).json()["items"]]
+    assert (await caller.get(f"/v1/workload/status/{waiting}")).status_code == 404
+    for task_id in (inline, process):
+        restored = await stage.until(caller, task_id, status="PROCESSING", attempt=1, timeout=5)
+        assert restored["seq"] > before[task_id]["seq"]
+        assert restored["started_at"] == before[task_id]["started_at"]
+    assert time.monotonic() - emptied < 5
+    await stage.let_epochs_grow_old()  # else the wait of young ones would hide who begins too early
+    worker = await stage.worker("latecomer", serves=["later"])
+    await asyncio.gather(
+        *(ended_once(stage, caller, task_id, attempt=1) for task_id in (waiting, inline, process, delayed)),
+        ended_once(stage, caller, resting, attempt=2, begun=2),
+    )
+    worker.end(patience=10)
+    for task_id in (delayed, resting):
+        last = [effect for effect in stage.effects_of(task_id) if effect["step"] == "begun"][-1]
+        assert datetime.fromtimestamp(last["at"], tz=UTC) >= datetime.fromisoformat(due[task_id])
+    listed = (await caller.get("/v1/workload")).json()["items"]
+    assert {task["task_id"] for task in listed} == {ended, waiting, inline, process, delayed, resting}
+
+
+async def test_a_long_delay_outlives_redis(stage: Theatre, caller: httpx.AsyncClient) -> None:
+    """Longer than any level of delay: when its message comes round, it is parked again, and not begun."""
+    task_id = await stage.submit(caller, delay_seconds=86_400)
+    before = await stage.shown(caller, task_id)
+    await stage.empty_redis()
+    await stage.let_epochs_grow_old()
+    async with stage.broker() as channel:  # its level of an hour is over
+        parked = await (await channel.get_queue("delay.3600s")).get()
+        again = aio_pika.Message(parked.body, message_id=parked.message_id, type=parked.type, headers=parked.headers)
+        await (await channel.get_exchange("longhaul", ensure=False)).publish(again, "work")
+        await parked.ack()
+
+    shown = await stage.until(caller, task_id, status="PENDING")
+
+    assert shown["next_attempt_at"] == before["next_attempt_at"]
+    assert shown["attempt"] == 0
+
+    async def parked_again() -> bool:
+        return await stage.ready("delay.3600s") == 1 and await stage.ready("work") == 0
+
+    await wait_until(parked_again, what="its parking")
+    assert stage.effects_of(task_id) == []
+    assert (await caller.post(f"/v1/workload/{task_id}/cancel")).json()["status"] == "CANCELLED"
+    async with stage.broker() as channel:
+        await (await channel.get_queue("delay.3600s")).purge()
+
+
+async def test_a_redis_with_older_data_starts_nothing_that_has_ended(stage: Theatre, caller: httpx.AsyncClient) -> None:
+    """Where its hash says PROCESSING, or PENDING, the row is found, and shown; nothing is done again."""
+    running, waiting = await stage.submit(caller, seconds=1), await stage.submit(caller, delay_seconds=3)
+    await stage.begun(running)
+    data, older = stage.redis.directory / "appendonlydir", stage.redis.directory / "older"
+    await asyncio.to_thread(shutil.copytree, data, older)
+    told = [await stage.ended(caller, task_id) for task_id in (running, waiting)]
+
+    await asyncio.to_thread(stage.redis.kill)
+    shutil.rmtree(data)
+    older.rename(data)
+    await asyncio.to_thread(stage.redis.start)
+
+    for task_id, old in ((running, "PROCESSING"), (waiting, "PENDING")):
+        assert (await stage.hash_of(task_id))["status"] == old, "the data are not older"
+    for task_id, end in zip((running, waiting), told, strict=True):
+        await stage.until(caller, task_id, status="COMPLETED", finished_at=end["finished_at"], timeout=30)
+        assert not await stage.is_living(task_id)
+        assert stage.rows(task_id) == [(1, "COMPLETED")]
+        assert stage.count_of(task_id) == {"begun": 1, 0: 1}
