@@ -1,7 +1,9 @@
 """Fixtures of the API's tests: clients whose every answer is held against the OpenAPI document, and staged tasks."""
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from tests.api.staging import Staging
 from tests.support.service import Service
 
 Hook = Callable[[httpx.Response], Awaitable[None]]
+
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Empty: httpx would load all certificate authorities for each client, which takes 40 ms, and nobody here is asked."""
 
 
 @pytest.fixture(scope="session")
@@ -43,27 +48,33 @@ def documented(contract: dict[str, Any]) -> Hook:
     return check
 
 
+@asynccontextmanager
+async def held_against(documented: Hook, service: Service, token: str | None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client whose every answer is checked."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx.AsyncClient(base_url=service.base_url, headers=headers, timeout=10, verify=NO_TLS) as client:
+        client.event_hooks = {"response": [documented]}
+        yield client
+
+
 @pytest.fixture
 async def alice(service: Service, subject: str, documented: Hook) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the shared service, as this test's own caller."""
-    async with service.client(subject) as client:
-        client.event_hooks = {"response": [documented]}
+    async with held_against(documented, service, service.token(subject)) as client:
         yield client
 
 
 @pytest.fixture
 async def bob(service: Service, subject: str, documented: Hook) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody else."""
-    async with service.client(f"not-{subject}") as client:
-        client.event_hooks = {"response": [documented]}
+    async with held_against(documented, service, service.token(f"not-{subject}")) as client:
         yield client
 
 
 @pytest.fixture
 async def anybody(service: Service, documented: Hook) -> AsyncIterator[httpx.AsyncClient]:
     """A client without a token."""
-    async with httpx.AsyncClient(base_url=service.base_url, timeout=10) as client:
-        client.event_hooks = {"response": [documented]}
+    async with held_against(documented, service, None) as client:
         yield client
 
 

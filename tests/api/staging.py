@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,8 +14,9 @@ from app.domain.problem import Problem
 from app.domain.task import Owner, ResultFile
 from app.results.store import ResultStore
 from app.settings import Settings
-from app.store.keys import owner_id, owner_tasks_key, task_key
-from app.store.tasks import Claimed, End, TaskStore
+from app.store.keys import live_key, owner_id, owner_tasks_key, shard_of, task_key
+from app.store.listing import OwnerLists
+from app.store.tasks import Claimed, Created, TaskStore
 
 HOUR = timedelta(hours=1)
 FAILURE = Problem(type="/problems/handler-error", title="Handler error", detail="The disk is full.")
@@ -25,12 +26,14 @@ class Staging:
     """Makes tasks of one owner, and removes them."""
 
     def __init__(self, redis: Redis, settings: Settings, subject: str, directory: Path) -> None:
-        self.store = TaskStore(redis, lease=HOUR, status_ttl=HOUR, result_ttl=HOUR)
+        self.store = TaskStore(redis, lease=HOUR, status_ttl=HOUR)
+        self.lists = OwnerLists(redis)
         self.results = ResultStore(settings.results_url)
         self.owner = Owner(settings.jwt.issuer, subject)
         self._redis = redis
         self._directory = directory
         self._made: list[UUID] = []
+        self._claims: dict[UUID, Claimed] = {}
 
     async def pending(
         self,
@@ -45,8 +48,7 @@ class Staging:
         envelope = self.envelope(
             task_id=task_id, action=action, labels=labels, created_at=created_at, message_id=message_id
         )
-        await self.store.create(envelope, b"sealed")
-        assert await self.store.queued(envelope.task_id, envelope.message_id)
+        await self._promise(envelope)
         return envelope.task_id
 
     async def created(self) -> UUID:
@@ -58,16 +60,16 @@ class Staging:
     async def processing(self) -> tuple[UUID, int]:
         """Return a task that an attempt is at, and the attempt's token."""
         envelope = self.envelope()
-        await self.store.create(envelope, b"sealed")
-        await self.store.queued(envelope.task_id, envelope.message_id)
-        claim = await self.store.claim(envelope, b"sealed", worker="the test")
+        await self._promise(envelope)
+        claim = await self.store.claim(envelope, b"sealed", checkpoint=None, worker="the test", copy_id="copy")
         assert isinstance(claim, Claimed)
+        self._claims[envelope.task_id] = claim
         return envelope.task_id, claim.token
 
     async def failed(self) -> UUID:
         """Return a task that has FAILED."""
-        task_id, token = await self.processing()
-        await self.store.settle(task_id, token, End(TaskStatus.FAILED, error=FAILURE))
+        task_id, _ = await self.processing()
+        await self._end(task_id, TaskStatus.FAILED, error=FAILURE)
         return task_id
 
     async def completed(
@@ -78,8 +80,33 @@ class Staging:
         file = None
         if content is not None:
             file = await self.file(task_id, token, content, filename=filename, content_type=content_type)
-        await self.store.settle(task_id, token, End(TaskStatus.COMPLETED, result=file))
+        await self._end(task_id, TaskStatus.COMPLETED, result=file)
         return task_id
+
+    async def _promise(self, envelope: Envelope) -> None:
+        created = await self.store.create(envelope, b"sealed")
+        assert isinstance(created, Created)
+        await self.lists.place(envelope)
+        assert await self.store.queued(envelope, created.epoch)
+
+    async def _end(
+        self, task_id: UUID, status: TaskStatus, *, result: ResultFile | None = None, error: Problem | None = None
+    ) -> None:
+        now, task = datetime.now(UTC), self._claims[task_id].task
+        progress = 100 if status is TaskStatus.COMPLETED else task.progress
+        expires = now + HOUR if result else None
+        await self.store.settle(
+            replace(
+                task,
+                status=status,
+                seq=task.seq + 1,
+                progress=progress,
+                finished_at=now,
+                expires_at=expires,
+                result=result,
+                error=error,
+            )
+        )
 
     async def file(self, task_id: UUID, token: int, content: bytes, *, filename: str, content_type: str) -> ResultFile:
         """Store a result file."""
@@ -118,3 +145,5 @@ class Staging:
         """Remove every task that was made here."""
         keys = [task_key(task_id) for task_id in self._made]
         await self._redis.delete(owner_tasks_key(owner_id(self.owner)), *keys)
+        for task_id in self._made:
+            await self._redis.zrem(live_key(shard_of(task_id)), str(task_id))

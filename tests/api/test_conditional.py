@@ -43,9 +43,9 @@ async def test_a_change_makes_the_tag_another_one(alice: httpx.AsyncClient, stag
     task_id, token = await staging.processing()
     path = f"/v1/workload/status/{task_id}"
     etag = (await alice.get(path)).headers["etag"]
-    await staging.store.beat(task_id, token, progress=0, message=None)  # a beat without news is no change
+    await staging.store.beat(task_id, 1, token, progress=0, message=None)  # a beat without news is no change
     assert (await alice.get(path, headers={"If-None-Match": etag})).status_code == 304
-    await staging.store.beat(task_id, token, progress=5, message=None)
+    await staging.store.beat(task_id, 1, token, progress=5, message=None)
     answer = await alice.get(path, headers={"If-None-Match": etag})
     assert answer.status_code == 200
     assert answer.headers["etag"] != etag

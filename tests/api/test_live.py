@@ -57,8 +57,8 @@ async def test_another_task_of_the_same_caller_is_not_told(service: Service, sub
     other, other_token = await staging.processing()
     async with opened(service, watched, service.token(subject)) as socket:
         await socket.next()
-        await staging.store.beat(other, other_token, progress=50, message=None)
-        await staging.store.beat(watched, token, progress=10, message=None)
+        await staging.store.beat(other, 1, other_token, progress=50, message=None)
+        await staging.store.beat(watched, 1, token, progress=10, message=None)
         assert (await socket.next())["task"]["progress"] == 10
     assert {one["task_id"] for one in socket.tasks} == {str(watched)}
 
@@ -70,7 +70,7 @@ async def test_a_slow_reader_gets_the_newest_state_and_no_backlog(
     async with opened(service, task_id, service.token(subject)) as socket:
         await socket.next()
         for progress in range(1, 100):
-            await staging.store.beat(task_id, token, progress=progress, message="x" * 10_000)
+            await staging.store.beat(task_id, 1, token, progress=progress, message="x" * 10_000)
         while (await socket.next())["task"]["progress"] < 99:
             pass
     seqs = [one["seq"] for one in socket.tasks]
@@ -95,7 +95,7 @@ async def test_whoever_leaves_disturbs_nobody(service: Service, subject: str, st
         await staying.next()
         async with opened(service, task_id, service.token(subject)) as leaving:
             await leaving.next()
-        await staging.store.beat(task_id, token, progress=33, message=None)
+        await staging.store.beat(task_id, 1, token, progress=33, message=None)
         assert (await staying.next())["task"]["progress"] == 33
 
 
@@ -105,7 +105,7 @@ async def test_what_a_client_says_is_ignored(service: Service, subject: str, sta
         await socket.next()
         for said in ("hello", "{}", b"\x00\xff", json.dumps({"type": "cancel"}), "", "x" * 4096):
             await socket.connection.send(said)
-        await staging.store.beat(task_id, token, progress=5, message=None)
+        await staging.store.beat(task_id, 1, token, progress=5, message=None)
         assert (await socket.next())["task"]["progress"] == 5
 
 

@@ -86,7 +86,7 @@ async def test_a_task_that_was_refused_at_first_is_listed_by_its_true_age(
     """Under a key a refused task keeps its id; the list must not keep the time of the refusal."""
     refused = staging.envelope(created_at=NOW - 1000)
     await staging.store.create(refused, b"sealed")
-    assert await staging.store.abort(refused.task_id, refused.message_id) == "ABORTED"
+    assert await staging.store.abort(refused) == "ABORTED"
     others = [await staging.pending(created_at=NOW - age) for age in (600, 400)]
     await staging.pending(task_id=refused.task_id, created_at=NOW, message_id="the second")
     expected = [str(task_id) for task_id in (refused.task_id, others[1], others[0])]

@@ -8,10 +8,14 @@ import pytest
 from tests.api.problems import problem_of
 from tests.api.staging import Staging
 
+SOME_ID = "550e8400-e29b-41d4-a716-446655440000"
 ALLOWED = {
     "/v1/workload": "GET, HEAD, POST",
-    f"/v1/workload/status/{uuid4()}": "GET, HEAD",
-    f"/v1/workload/{uuid4()}/result": "GET, HEAD",
+    f"/v1/workload/status/{SOME_ID}": "GET, HEAD",
+    f"/v1/workload/{SOME_ID}/result": "GET, HEAD",
+    f"/v1/workload/{SOME_ID}/cancel": "POST",
+    f"/v1/workload/{SOME_ID}/retry": "POST",
+    f"/v1/workload/{SOME_ID}": "DELETE",
     "/v1/actions": "GET, HEAD",
     "/healthz": "GET, HEAD",
     "/readyz": "GET, HEAD",
@@ -37,8 +41,7 @@ NOT_THERE = [
     "/problems/no-such", "/problems/gone/", "/openapi.json/", "/redoc", "/docs/oauth2-redirect", "/favicon.ico",
 ]  # fmt: skip
 LATER = [
-    ("POST", "/v1/workload/{id}/cancel"), ("POST", "/v1/workload/{id}/retry"), ("DELETE", "/v1/workload/{id}"),
-    ("GET", "/v1/workload/{id}"), ("GET", "/v1/workload/{id}/events"), ("GET", "/v1/workload/{id}/logs"),
+    ("GET", "/v1/workload/{id}/events"), ("GET", "/v1/workload/{id}/logs"),
     ("GET", "/v1/workload/{id}/deliveries"), ("GET", "/v1/webhooks/secret"), ("POST", "/v1/webhooks/test"),
     ("POST", "/v1/tickets"), ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/v1/admin/queues/bench"),
     ("GET", "/metrics"), ("GET", "/dashboard"), ("GET", "/asyncapi.json"), ("GET", "/v1/workload/{id}/ws"),

@@ -55,17 +55,17 @@ async def test_a_pending_task_says_where_it_waits(alice: httpx.AsyncClient, stag
     assert (document["status"], document["progress"], document["attempt"]) == ("PENDING", 0, 0)
     assert document["queue"] == {"name": "bench"}
     assert document["labels"] == ["a", "b"]
-    assert document["links"].keys() == {"self"}
+    assert document["links"].keys() == {"self", "cancel"}
 
 
 async def test_a_processing_task_shows_its_progress(alice: httpx.AsyncClient, staging: Staging) -> None:
     task_id, token = await staging.processing()
     checked(await alice.get(f"/v1/workload/status/{task_id}"), {"started_at"})
-    await staging.store.beat(task_id, token, progress=41, message="zur Hälfte")
+    await staging.store.beat(task_id, 1, token, progress=41, message="zur Hälfte")
     document = checked(await alice.get(f"/v1/workload/status/{task_id}"), {"started_at", "message"})
     assert (document["status"], document["progress"], document["attempt"]) == ("PROCESSING", 41, 1)
     assert document["message"] == "zur Hälfte"
-    await staging.store.beat(task_id, token, progress=7, message=None)
+    await staging.store.beat(task_id, 1, token, progress=7, message=None)
     assert (await alice.get(f"/v1/workload/status/{task_id}")).json()["progress"] == 41
 
 

@@ -47,10 +47,14 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     **{
         f"{name}, not built yet": (NOOP | {name: value}, [f"#/{name}"])
         for name, value in {
-            "callback_url": "https://example.org/hook", "callback_events": ["completed"], "timeout_seconds": 60,
-            "deadline_seconds": 60, "max_attempts": 3, "delay_seconds": 5, "priority": "high", "region": "eu",
+            "callback_url": "https://example.org/hook", "callback_events": ["completed"],
+            "deadline_seconds": 60, "priority": "high", "region": "eu",
         }.items()
     },
+    "no time at all": (NOOP | {"timeout_seconds": 0}, ["#/timeout_seconds"]),
+    "no attempt at all": (NOOP | {"max_attempts": 0}, ["#/max_attempts"]),
+    "more attempts than are given": (NOOP | {"max_attempts": 101}, ["#/max_attempts"]),
+    "a delay into the past": (NOOP | {"delay_seconds": -1}, ["#/delay_seconds"]),
     # Labels: at most 16, unique, 1 to 64 of [A-Za-z0-9._:/-].
     "labels that are no list": (NOOP | {"labels": "a"}, ["#/labels"]),
     "labels in an object": (NOOP | {"labels": {"a": "b"}}, ["#/labels"]),

@@ -157,6 +157,7 @@ async def whole(
 async def broken(whole: Breakable) -> Breakable:
     """The service, whole, to be broken."""
     await whole.mend()
+    await whole.take(DEAD_QUEUE)
     return whole
 
 

@@ -126,6 +126,6 @@ async def test_a_handler_that_raises_fails_its_task_and_only_its_owner_reads_why
     assert "a word for the owner alone" not in log
     assert "Traceback" not in log
     assert any(
-        "the handler failed" in line and "RuntimeError at" in line and "work.py:" in line and task in line
+        "the attempt failed" in line and "RuntimeError at" in line and "work.py:" in line and task in line
         for line in log.splitlines()
     )

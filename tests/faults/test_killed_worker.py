@@ -47,10 +47,12 @@ async def test_a_job_that_kills_its_worker_fails_and_is_not_tried_for_ever(
     assert diary.lines == ["begun 1", "begun 2"]
     assert all(worker.is_running for worker in broken.service.workers)
 
-    async def nothing_waits() -> bool:
-        return not await broken.waiting()
+    async def a_dead_letter_is_left() -> bool:
+        return await broken.waiting() == {"dead": 1}
 
-    await wait_until(nothing_waits, what="the end of its last message")
+    await wait_until(a_dead_letter_is_left, what="the end of its last message")
+    (letter,) = await broken.take("dead")
+    assert letter.headers["reason"] == "worker-lost"
 
 
 async def test_a_worker_that_lost_its_lease_stops_the_handler_and_writes_nothing_more(

@@ -76,7 +76,7 @@ class Bench:
     async def do(self, what: str, *, text: str = "", number: int = 0, recorder: Recorder | None = None) -> Result:
         """Run `Deeds.<what>`."""
         return await self.executor.run(
-            self.context(), Deed(what=what, text=text, number=number), recorder or Recorder()
+            self.context(), Deed(what=what, text=text, number=number), recorder or Recorder(), asyncio.Event()
         )
 
     def start(self, what: str, recorder: Recorder, **fields: Any) -> asyncio.Task[Result]:

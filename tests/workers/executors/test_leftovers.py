@@ -83,7 +83,7 @@ ENGINE = """
         executor = ProcessExecutor([DEEDS])
         context = JobContext(task_id=UUID(int=0xDEAD), attempt=1, token=1, checkpoint=None, datasets={},
                              workspace=Path("/tmp"))
-        jobs = [executor.run(context, Deed(what=what, text=sys.argv[1]), Recorder())
+        jobs = [executor.run(context, Deed(what=what, text=sys.argv[1]), Recorder(), asyncio.Event())
                 for what in ("wait_deaf", "wait_deaf", "wait")]
         await asyncio.gather(*jobs)
 
