@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test lint format lock setup
+.PHONY: help run up down demo test lint format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,8 +23,8 @@ down: ## stop it, also when its supervisor was killed
 demo: setup ## the demo job, on a running stack
 	@$(STACK) demo
 
-test: setup lint ## lint, types, and all tests, on servers that they start themselves
-	@$(BIN)/pytest
+test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
+	@$(BIN)/pytest -n 4 --dist loadfile -m 'not slow'
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -39,8 +39,11 @@ format: setup ## put the source into shape
 lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest of everything
 	@# Only from the main index: another one may hold fewer files, and the lock needs the hashes of all.
 	@UV_INDEX= UV_FIND_LINKS= $(BIN)/python deploy/local/run_uv.py pip compile pyproject.toml deploy/local/tools.in \
-	  --extra report --extra demo --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --extra report --extra demo --extra postgres --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command "make lock" --quiet --output-file requirements.lock $(if $(UPGRADE),--upgrade)
 
 setup: ## install what is missing (all others call it)
 	@deploy/local/setup
+
+setup-test:
+	@deploy/local/setup test

@@ -25,6 +25,7 @@ def write_configuration(settings: StackSettings, *, redis_url: str, amqp_url: st
         "redis_url": redis_url,
         "amqp_url": amqp_url,
         "results_url": results.as_uri(),
+        "archive_url": f"sqlite:///{run}/archive.db",
         "api_port": settings.api_port,
         **_secrets(run / "secrets.json"),
     }

@@ -120,7 +120,7 @@ def declare(around: Surroundings) -> None:
     Raises:
         StackError: It failed.
     """
-    _run(around, ["admin", "declare", "--config", str(around.config)])
+    _run(around, ["admin", "declare", "--nobody-runs", "--config", str(around.config)])
 
 
 def make_token(around: Surroundings, *, subject: str, scopes: str, seconds: int) -> str:
