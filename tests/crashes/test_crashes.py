@@ -134,3 +134,10 @@ def test_every_crash_point_has_its_story() -> None:
     calls = re.findall(r"(?<!def )crash_point\(([^)]+)\)", code)
     points = {point for call in calls for point in re.findall(r'"(\w+)"', call)}
     assert points == {row.point for row in TABLE}
+
+
+def test_the_manual_has_the_same_table() -> None:
+    """docs/protocol.md tells an operator what these stories hold."""
+    manual = (Path(ROOT) / "docs/protocol.md").read_text()
+    for row in TABLE:
+        assert f"| {row.who}, `{row.point}` | {row.sees} | {row.recovers} | {row.how_fast} |" in manual
