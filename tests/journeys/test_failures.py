@@ -129,7 +129,10 @@ async def test_an_attempt_that_takes_too_long_is_killed(stage: Theatre, caller: 
         pids = {effect["pid"] for effect in stage.effects_of(task_id)}
         assert action == "work" or not any(map(_is_there, pids))
 
-    await asyncio.gather(*(killed(action, stubborn=stubborn) for action in ACTIONS for stubborn in (False, True)))
+    async with asyncio.TaskGroup() as group:
+        for action in ACTIONS:
+            for stubborn in (False, True):
+                group.create_task(killed(action, stubborn=stubborn))
 
 
 def _is_there(pid: int) -> bool:

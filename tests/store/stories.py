@@ -130,6 +130,11 @@ class StoryMachine(ScriptMachine):
             self.the_clock_steps(back)
 
     @precondition(lambda self: self.model.status in TERMINAL)
+    @rule()
+    def the_same_end_comes_of_the_next_run(self) -> None:
+        self.somebody_ends_it("settle", self.model.status, 1)
+
+    @precondition(lambda self: self.model.status in TERMINAL)
     @rule(hand=st.booleans())
     def an_operator_runs_it_again(self, hand: bool) -> None:
         self.redis_is_changed("by hand", 1)

@@ -62,9 +62,12 @@ async def test_the_end_of_an_earlier_run_does_not_touch_a_later_one(desk: Desk) 
     assert await desk.hash() == before
 
 
-async def test_the_end_of_a_later_run_replaces_what_redis_has_of_an_earlier_one(desk: Desk) -> None:
+@pytest.mark.parametrize("ended", [False, True])
+async def test_the_end_of_a_later_run_replaces_what_redis_has_of_an_earlier_one(desk: Desk, ended: bool) -> None:
     """Redis came back with older data: it would show, and redrive, a run that is over."""
     await desk.running(order())
+    if ended:
+        await desk.store.settle(ended_task())
     shown = await desk.store.settle(ended_task(run=2, attempt=2))
     assert shown is not None
     assert (shown.run, shown.status, shown.attempt) == (2, TaskStatus.FAILED, 2)

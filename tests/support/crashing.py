@@ -273,8 +273,9 @@ class Sluice:
 
     def __init__(self, port: int) -> None:
         self._target = port
-        self._open = asyncio.Event()
-        self._open.set()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
         self.port = free_port()
@@ -285,11 +286,14 @@ class Sluice:
 
     def shut(self) -> None:
         """Keep back what is sent from now on."""
-        self._open.clear()
+        self._is_open.clear()
 
     def open(self) -> None:
         """Let it through."""
-        self._open.set()
+        for sink, data in self._held:
+            sink.write(data)
+        self._held.clear()
+        self._is_open.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, HOST, self.port)
@@ -310,9 +314,13 @@ class Sluice:
             pipe.add_done_callback(self._pipes.discard)
 
     async def _pipe(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, gated: bool) -> None:
-        with contextlib.suppress(ConnectionError), contextlib.closing(sink):
-            while data := await source.read(65_536):
-                if gated:
-                    await self._open.wait()
-                sink.write(data)
-                await sink.drain()
+        with contextlib.closing(sink):
+            with contextlib.suppress(ConnectionError):
+                while data := await source.read(65_536):
+                    if gated and not self._is_open.is_set():
+                        self._held.append((sink, data))  # read all the same: a client's death may reset what waits
+                    else:
+                        sink.write(data)
+                        await sink.drain()
+            if gated:
+                await self._is_open.wait()
