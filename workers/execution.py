@@ -65,7 +65,7 @@ class Execution:
         match await self._claim(envelope, letter):
             case Claimed() as claimed:
                 crash_point("after_rebuild" if claimed.rebuilt else "after_claim")
-                if not claimed.rebuilt or await self._may_begin(envelope):
+                if not self._is_in_doubt(envelope, claimed) or await self._may_begin(envelope):
                     await Attempt(self._desk, self._delivery, envelope, handler, claimed).run()
             case Exhausted() as exhausted:
                 await self._end_lost(envelope, letter, exhausted)
@@ -127,8 +127,13 @@ class Execution:
             case _:
                 return "refused to its caller"
 
+    @staticmethod
+    def _is_in_doubt(envelope: Envelope, claimed: Claimed) -> bool:
+        """Whether an end may have been written that the claim did not see: of a task that may have been made twice."""
+        return claimed.rebuilt or envelope.fingerprint is not None or envelope.run > 1
+
     async def _may_begin(self, envelope: Envelope) -> bool:
-        """Ask once more after a rebuild: an end may have been written meanwhile."""
+        """Ask the archive before the handler starts: an end may have been written since the task was made."""
         stands = await self._against(envelope)
         if not stands:
             return True
@@ -145,7 +150,12 @@ class Execution:
         later = replace(letter, message_id=copy_id, sealed=self._desk.sealer.seal_order(copy))
         await self._until_answered(lambda: self._desk.publisher.publish_later(later, wait))
         crash_point("after_park")
-        await self._until_answered(lambda: self._desk.tasks.promote(envelope.task_id, copy_id))
+        replaced = await self._until_answered(
+            partial(self._desk.tasks.promote, envelope.task_id, envelope.run, copy_id, replaces=envelope.message_id)
+        )
+        if not replaced:
+            await self._delivery.give_back()  # it guards the task still
+            return
         await self._delivery.acknowledge()
         log.info("parked", seconds=round(wait.total_seconds(), 1))
 

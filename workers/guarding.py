@@ -6,7 +6,8 @@ No message is acknowledged before the task's end is written, or a confirmed copy
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from app.broker.delivery import Delivery
@@ -20,6 +21,8 @@ from workers.lease import Lease
 
 RETRY_SECONDS: Final = 1.0
 
+Answer = TypeVar("Answer")
+
 log = get_log("worker")
 
 
@@ -29,6 +32,8 @@ class Guard:
     def __init__(self, desk: Desk, delivery: Delivery, lease: Lease) -> None:
         self._desk = desk
         self._delivery: Delivery | None = delivery
+        self._message_id = lease.envelope.message_id
+        """Of the message in hand, or of the copy that was left in its place."""
         self._lease = lease
         self._changing = asyncio.Lock()
 
@@ -47,16 +52,18 @@ class Guard:
             except LeaseLost:
                 return  # the attempt finds out by itself
             crash_point("before_hand_over")
-            await self._replace(self._lease.envelope.succeeded_by(copy_id), self._desk.tasks.lease)
-            self._lease.envelope = self._lease.envelope.succeeded_by(copy_id)
-            log.info("handed over: the job goes on without holding its delivery")
+            if await self._replace(self._lease.envelope.succeeded_by(copy_id), self._desk.tasks.lease):
+                self._lease.envelope = self._lease.envelope.succeeded_by(copy_id)
+                log.info("handed over: the job goes on without holding its delivery")
 
     async def replace_by(self, copy: Envelope, wait: timedelta) -> None:
         """Publish a copy for later, make it the guard, and acknowledge the delivery."""
         async with self._changing:
-            await self._replace(copy, wait)
+            if not await self._replace(copy, wait):
+                await self.give_back()  # it guards the task still
 
-    async def _replace(self, copy: Envelope, wait: timedelta) -> None:
+    async def _replace(self, copy: Envelope, wait: timedelta) -> bool:
+        """Put a confirmed copy in the place of the message in hand; False if that one must stay."""
         letter = Letter(
             task_id=copy.task_id,
             message_id=copy.message_id,
@@ -71,9 +78,13 @@ class Guard:
         else:
             await self._until_answered(lambda: publisher.publish(letter))
         crash_point("after_copy")
-        await self._until_answered(lambda: self._desk.tasks.promote(copy.task_id, copy.message_id))
+        promote = partial(self._desk.tasks.promote, copy.task_id, copy.run, copy.message_id, replaces=self._message_id)
+        replaced = await self._until_answered(promote)
         crash_point("after_promote")
-        await self._acknowledge()
+        if replaced:
+            await self._acknowledge()
+            self._message_id = copy.message_id
+        return replaced
 
     async def bury(self, reason: str) -> None:
         """Leave a copy among the dead letters; the message in hand stays until the end is written."""
@@ -103,7 +114,7 @@ class Guard:
         if self._delivery is not None:
             await self._delivery.give_back()
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[None]]) -> None:
+    async def _until_answered(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """Ask until the server answers, for as long as the task may be ours."""
         while True:
             try:

@@ -10,7 +10,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any, Final
 
-from app.archive.archive import Archive, Refused
+from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost, Unavailable
 from app.observability.crash_points import crash_point
@@ -171,9 +171,7 @@ class Lease:
                 self._lose("EXPIRED")
             envelope = self.envelope
             try:
-                known = await self._archive.against(envelope.task_id, envelope.run, envelope.message_id)
-                if known is not None and not isinstance(known, Refused):
-                    self._lose("ENDED")
+                await self._require_no_end()
                 held = await self._tasks.restore(
                     envelope,
                     self.sealed(envelope),
@@ -183,12 +181,25 @@ class Lease:
                     worker=self._worker,
                     started_at=self._started_at,
                 )
+                if held == "LOST":
+                    self._lose("LOST")
+                await self._require_no_end()  # it may have been written between the question and the restoring
             except Unavailable:
                 await self._pause()
                 return
-            if held == "LOST":
-                self._lose("LOST")
             log.warning("Redis had forgotten the task; brought back from memory")
+
+    async def _require_no_end(self) -> None:
+        """Stop if the archive knows that the run has ended, and show it; or if the task was deleted."""
+        envelope = self.envelope
+        match await self._archive.against(envelope.task_id, envelope.run, envelope.message_id):
+            case EndedTask(task=ended):
+                await self._tasks.settle(ended)
+                self._lose("ENDED")
+            case Forgotten():
+                self._lose("DELETED")
+            case _:
+                return  # a refusal bars a message from starting the task, and it has started
 
     async def _until_reported(self, interval: float) -> None:
         try:

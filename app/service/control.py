@@ -14,12 +14,12 @@ from app.results.store import ResultStore
 from app.security.principal import Principal, Scope, authorize
 from app.security.sealing import Sealer
 from app.service.ending import Endings, task_problem
-from app.service.publication import Publications, now_ms
+from app.service.publication import Publications, now_ms, too_young
 from app.service.status import Statuses
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
 from app.store.records import pending_task
-from app.store.tasks import Created, Deleted, Exists, TaskStore, Waiting
+from app.store.tasks import Created, Deleted, Exists, TaskStore, Waiting, Young
 
 RETRYABLE = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 
@@ -122,6 +122,8 @@ class Control:
                 crash_point("after_rerun")
                 await self._require_not_forgotten(envelope)
                 again = await self._publications.promise(envelope, sealed, created, first=True)
+            case Young(wait):
+                raise too_young(wait)
             case Exists():
                 raise Conflict("It is being retried already.")
             case Deleted():

@@ -6,6 +6,7 @@ was promised and does not. Where that cannot be learnt, the answer is OutcomeUnk
 
 import time
 from datetime import timedelta
+from math import ceil
 
 from app.archive.archive import Archive
 from app.broker.publisher import Letter, Publisher
@@ -122,6 +123,12 @@ class Publications:
                 "The message broker did not confirm the task in time; nothing was accepted."
             ) from error
         raise OutcomeUnknown from error
+
+
+def too_young(wait: timedelta) -> StoreUnavailable:
+    """Return what to answer while Redis is too young to tell what it has lost; `wait` is for how long."""
+    seconds = ceil(wait / timedelta(seconds=1))
+    return StoreUnavailable("The state store has just begun anew; nothing was accepted.", retry_after=seconds)
 
 
 def now_ms() -> int:

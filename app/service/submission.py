@@ -2,9 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
-from math import ceil
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -13,13 +11,13 @@ import rfc8785
 from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.action import Action
 from app.domain.envelope import Envelope
-from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown, StoreUnavailable
+from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown
 from app.domain.task import Owner, Task
 from app.observability.logging import bind, get_log
 from app.security.principal import Principal, Scope, authorize
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer
-from app.service.publication import Publications, now_ms
+from app.service.publication import Publications, now_ms, too_young
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
 from app.store.tasks import Created, Deleted, Exists, TaskStore, Young
@@ -124,10 +122,7 @@ class Submissions:
             case Exists(task):
                 return self._replay(task, envelope)
             case Young(wait):
-                raise StoreUnavailable(
-                    "The state store has just begun anew; nothing was accepted.",
-                    retry_after=ceil(wait / timedelta(seconds=1)),
-                )
+                raise too_young(wait)
             case Deleted():
                 raise Gone("The task of this Idempotency-Key was deleted.")
             case Created() as created:
@@ -154,7 +149,7 @@ class Submissions:
             raise
         match known:
             case EndedTask(task=task):
-                await self._tasks.settle(task)
+                await self._tasks.settle(task, own=envelope.message_id)
                 return task
             case Forgotten():
                 await self._tasks.forget(envelope.task_id, owner_id(envelope.owner), again=True)

@@ -253,7 +253,7 @@ class TaskStore:
 
     async def rerun(
         self, envelope: Envelope, sealed: bytes, checkpoint: bytes | None, ended: Task, *, by_hand: bool = False
-    ) -> Created | Exists | Deleted:
+    ) -> Created | Exists | Young | Deleted:
         """Begin another run of an ended task; its old end is shown until `queued`, and put back by `abort`.
 
         Args:
@@ -280,6 +280,8 @@ class TaskStore:
                 return Created(rest[0])
             case b"RUNNING":
                 return Exists(task_from(envelope.task_id, rest[1]))
+            case b"YOUNG":
+                return Young(timedelta(milliseconds=int(rest[0])))
             case _:
                 return Deleted()
 
@@ -388,9 +390,19 @@ class TaskStore:
             case _:
                 return Drop(rest[0].decode())
 
-    async def promote(self, task_id: UUID, copy_id: str) -> None:
-        """Make a confirmed copy the task's guard. The message that it replaces may be acknowledged afterwards."""
-        await self._scripts["promote"](task_id, copy=copy_id)
+    async def promote(self, task_id: UUID, run: int, copy_id: str, *, replaces: str) -> bool:
+        """Make a confirmed copy the task's guard.
+
+        Args:
+            task_id: The task.
+            run: Its run.
+            copy_id: The copy's id.
+            replaces: The id of the message that was copied.
+
+        Returns:
+            Whether the replaced message may be acknowledged; if not, it still guards the task, or Redis cannot tell.
+        """
+        return bool(await self._scripts["promote"](task_id, run=run, copy=copy_id, old=replaces) != b"KEEP")
 
     async def beat(self, task_id: UUID, run: int, token: int, *, progress: int, message: str | None) -> Beat:
         """Keep the lease and store the newest progress; it never falls."""
@@ -482,14 +494,21 @@ class TaskStore:
 
     # --- ends
 
-    async def settle(self, ended: Task) -> Task | None:
-        """Show the end of a run as its row has it, whatever token is there; None where Redis does not hold that run."""
+    async def settle(self, ended: Task, *, own: str = "") -> Task | None:
+        """Show the end of a run as its row has it, whatever token is there; None where Redis does not hold that run.
+
+        Args:
+            ended: The row's task.
+            own: The id of the message for which the caller has just made the task: what is not seen yet becomes this
+                end only if it is the caller's own.
+        """
         kind, *rest = await self._scripts["settle"](
             ended.id,
             row_fields(ended),
             run=ended.run,
             status=ended.status,
             seq=ended.seq,
+            own=own,
             ttl=self._status_ttl,
         )
         return task_from(ended.id, rest[0]) if kind == b"SETTLED" else None

@@ -123,9 +123,10 @@ class ScriptMachine(RuleBasedStateMachine):
         if isinstance(claim, Claimed):
             self.cast.hired(worker, envelope, claim)
 
-    @rule(which=MESSAGES)
-    def promote(self, which: str) -> None:
-        self.script(self.store.promote(TASK_ID, self.cast.message(which, self.model).message_id))
+    @rule(which=MESSAGES, old=MESSAGES)
+    def promote(self, which: str, old: str = "guard") -> None:
+        copy, replaced = self.cast.message(which, self.model), self.cast.message(old, self.model)
+        self.script(self.store.promote(TASK_ID, copy.run, copy.message_id, replaces=replaced.message_id))
 
     @precondition(lambda self: self.cast.has_workers)
     @rule(which=WORKERS, progress=PERCENT, message=WORDS)
@@ -189,15 +190,18 @@ class ScriptMachine(RuleBasedStateMachine):
     # --- ends and housekeeping
 
     @rule(
-        how=st.sampled_from(["settle"] * 4 + ["cancel"] * 4 + ["forget", "forget", "forget again"]),
+        how=st.sampled_from(
+            ["settle"] * 4 + ["settle its own"] * 2 + ["cancel"] * 4 + ["forget", "forget", "forget again"]
+        ),
         status=ENDS,
         more=RUNS,
     )
     def somebody_ends_it(self, how: str, status: str, more: int) -> None:
         match how:
-            case "settle":
+            case "settle" | "settle its own":
                 row = self.cast.row(max(1, self.model.run + more), status, self.model, room=16 * (more + 1))
-                self.script(self.store.settle(row))
+                own = self.model.text("guard") if how == "settle its own" else ""
+                self.script(self.store.settle(row, own=own))
             case "cancel":
                 self.script(self.store.cancel(TASK_ID))
             case _:

@@ -103,7 +103,7 @@ async def test_a_released_task_waits_and_its_copy_brings_it_up(desk: Desk) -> No
     )
     assert released == Released(attempt=1, charged=1)
     assert normal(await desk.store.again(desk.store.heard[-1])) == normal(desk.store.heard[-1].reply)
-    await desk.store.promote(TASK_ID, "copy")
+    await desk.store.promote(TASK_ID, 1, "copy", replaces="message")
     assert await desk.claim(order()) == Drop("another message guards it")
     assert await desk.claim(order("copy")) == Park(timedelta(milliseconds=700), "copy-copy")
     await desk.later(700)
@@ -136,7 +136,7 @@ async def test_who_has_lost_it_can_neither_release_nor_hand_over(desk: Desk) -> 
 async def test_after_a_hand_over_the_copy_guards_it(desk: Desk) -> None:
     held = await desk.running(order())
     await desk.store.hand_over(TASK_ID, 1, held.token, "copy")
-    await desk.store.promote(TASK_ID, "copy")
+    await desk.store.promote(TASK_ID, 1, "copy", replaces="message")
     beat = await desk.store.beat(TASK_ID, 1, held.token, progress=0, message=None)
     assert (beat.held, beat.guard) == ("HELD", "copy")
     assert await desk.claim(order()) == Drop("another message guards it")
@@ -145,7 +145,7 @@ async def test_after_a_hand_over_the_copy_guards_it(desk: Desk) -> None:
 async def test_a_copy_that_is_not_expected_is_not_promoted(desk: Desk) -> None:
     await desk.promised(order())
     before = await desk.hash()
-    await desk.store.promote(TASK_ID, "a stranger")
+    await desk.store.promote(TASK_ID, 1, "a stranger", replaces="message")
     assert await desk.hash() == before
 
 

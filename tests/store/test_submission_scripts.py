@@ -43,7 +43,7 @@ async def test_bytes_that_are_no_text_come_back_as_they_went(desk: Desk) -> None
 async def test_two_requests_with_one_key_make_one_task(desk: Desk) -> None:
     first, second = order("m1", fingerprint="f"), order("m2", fingerprint="f")
     created = await desk.created(first)
-    assert await desk.store.create(second, sealed(second)) == Created(created.epoch, by_other=True)
+    assert await desk.store.create(second, sealed(second)) == Created(created.epoch, by_other=True, fingerprint="f")
     task = await desk.store.queued(second, created.epoch)
     assert (await desk.hash())["guard"] == b"m2", "whoever is confirmed first has the guard"
     assert await desk.store.queued(first, created.epoch) == task

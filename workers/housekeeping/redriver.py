@@ -161,7 +161,7 @@ class Redriver:
         else:
             await self._publisher.publish(letter)
         crash_point("after_redrive")
-        await self._tasks.promote(task.task_id, copy_id)
+        await self._tasks.promote(task.task_id, redrive.run, copy_id, replaces="")
         log.info("given a new message", task_id=task.task_id, queue=envelope.queue, status=task.status)
 
 

@@ -2,7 +2,8 @@
 -- nonce, lease   message: id of the one about to be published   run: the new one   patience: how long this lasts, ms
 -- hand: '1' if an operator has set the status to PENDING   -- field, value, … (the row's, to make the hash from if it is gone)
 -- replies {'CREATED', epoch, document} | {'RUNNING', epoch, document} (another retry was first) | {'FORGOTTEN'}
-local id = epoch()
+--       | {'YOUNG', ms} no hash in a young epoch: a living worker may bring a later run back first
+local id, young = epoch()
 local status, run, nonce, finished = get('status', 'run', 'nonce', 'finished_at')
 if status == 'forgotten' then
   return {'FORGOTTEN'}
@@ -15,6 +16,9 @@ if status and status ~= 'aborted' then
   if tonumber(run) >= tonumber(A.run) or not (status == 'FAILED' or status == 'CANCELLED' or by_hand) then
     return {'RUNNING', id, document()}
   end
+end
+if not status and young > 0 then
+  return {'YOUNG', young}
 end
 anew(math.max(number_of('seq'), now()))
 redis.call('HSET', TASK, 'status', 'created', 'ended_as', redis.call('HGET', TASK, 'status'), 'nonce', A.nonce,

@@ -1,11 +1,16 @@
 -- settle: the end of a run, as its row in SQL has it, whatever token is there. Changes a hash that is there, makes none.
 -- run, status, seq: of the row   ttl: how long Redis shows it, ms   -- field, value, … (the row's document)
--- replies {'SETTLED', document} | {'OTHER'} (a later run, or a deleted task) | {'MISSING'}
-local status, run = get('status', 'run')
+-- own: '' or the id of the message for which the caller has made the hash: a `created` of its own becomes that end, too
+-- replies {'SETTLED', document} | {'OTHER'} (a later run, a deleted task, or another's `created`) | {'MISSING'}
+local status, run, guard = get('status', 'run', 'guard')
 if not status then
   return {'MISSING'}
 end
 if status == 'forgotten' or tonumber(run) > tonumber(A.run) then
+  return {'OTHER'}
+end
+-- What is not seen yet may be the trace of a task that was deleted since the row was read: it is its maker's to decide.
+if (status == 'created' or status == 'aborted') and guard ~= A.own then
   return {'OTHER'}
 end
 redis.call('ZREM', LIVE, ID)

@@ -9,6 +9,8 @@ def settle(s: Shard, a: Arguments) -> Reply:
         return ["MISSING"]
     if s.status == "forgotten" or s.run > a.number("run"):
         return ["OTHER"]
+    if s.status in ("created", "aborted") and s.hash["guard"] != a["own"]:
+        return ["OTHER"]
     s.live = None
     if s.run == a.number("run") and s.status == a.text("status"):
         return ["SETTLED", s.document()]

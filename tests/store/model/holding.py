@@ -5,8 +5,11 @@ from tests.store.model.shard import Arguments, Reply, Shard
 
 def promote(s: Shard, a: Arguments) -> Reply:
     """A copy is confirmed, and guards the task from now on."""
+    if not s.hash or s.run < a.number("run"):
+        return "KEEP"
+    guard = s.hash.get("guard")
     if s.hash.get("next_guard") != a["copy"]:
-        return "OTHER"
+        return "KEEP" if guard in (None, a["old"]) else "OTHER"
     s.remove(["next_guard"])
     s.put(guard=a["copy"])
     s.confirmed()

@@ -24,7 +24,7 @@ def create(s: Shard, a: Arguments) -> Reply:
 
 def rerun(s: Shard, a: Arguments) -> Reply:
     """Begin another run of an ended task; its old end is shown for the time being."""
-    epoch, _ = s.epoch_and_youth(a)
+    epoch, young = s.epoch_and_youth(a)
     if s.status == "forgotten":
         return ["FORGOTTEN"]
     if s.hash and s.hash.get("nonce") == a["nonce"]:
@@ -33,6 +33,8 @@ def rerun(s: Shard, a: Arguments) -> Reply:
         by_hand = a.says("hand") and s.status == "PENDING" and "finished_at" in s.hash
         if s.run >= a.number("run") or not (s.status in ("FAILED", "CANCELLED") or by_hand):
             return ["RUNNING", epoch, s.document()]
+    if not s.hash and young > 0:
+        return ["YOUNG", young]
     s.make_anew(a.fields, seq=max(s.number("seq"), s.now))
     s.put(status="created", ended_as=a.fields["status"], nonce=a["nonce"], guard=a["message"], run=a["run"])
     s.ttl = a.number("patience")
