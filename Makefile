@@ -9,7 +9,7 @@ STACK := $(BIN)/python -m stack
 .PHONY: help run up down demo test lint format lock setup setup-test
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 run: setup ## the whole stack in the foreground, with the demo job; Ctrl-C stops it
 	@$(STACK) run
@@ -45,5 +45,5 @@ lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest of every
 setup: ## install what is missing (all others call it)
 	@deploy/local/setup
 
-setup-test:
+setup-test: setup ## the same, and PostgreSQL for the tests
 	@deploy/local/setup test

@@ -200,7 +200,10 @@ async def test_watching_a_task_that_fails_is_1(longhaul: CommandLine, faulty: Fa
 
 async def test_on_a_terminal_the_line_is_redrawn(longhaul: CommandLine, faulty: Faulty) -> None:
     faulty.on(SOCKET, streams(update(status="PROCESSING", seq=2, progress=50), {"type": "status", "task": completed()}))
-    mine, theirs = pty.openpty()
+    try:
+        mine, theirs = pty.openpty()
+    except OSError:
+        pytest.skip("there is no pseudo-terminal here, as in a bare chroot")
     try:
         async with longhaul.started(
             "watch", str(TASK), stdout=theirs, environment={"LONGHAUL_TOKEN": "x", "COLUMNS": "80"}

@@ -12,6 +12,7 @@ import pytest
 
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,11 @@ async def test_an_attempt_that_takes_too_long_is_killed(stage: Theatre, caller: 
         failed = await stage.ended(caller, task_id, timeout=20)
         assert (failed["status"], failed["attempt"]) == ("FAILED", 1)
         assert failed["error"]["type"] == "/problems/timeout"
-        assert await stage.dead_letters_of(task_id) == ["timeout"]
+
+        async def buried() -> bool:  # who looks beside us has the letters in hand for a moment
+            return await stage.dead_letters_of(task_id) == ["timeout"]
+
+        await wait_until(buried, what="its dead letter")
         pids = {effect["pid"] for effect in stage.effects_of(task_id)}
         assert action == "work" or not any(map(_is_there, pids))
 
