@@ -7,7 +7,7 @@ Layers, low to high; an import only ever points down (import-linter holds it in 
     client          the Python client of our users
     observability   log lines                                     security   tokens, principals, sealing
     store           REDIS: where living tasks are kept            broker     RABBITMQ: how work is carried
-    results         the files that tasks made
+    archive         SQL: how tasks ended                          results    the files that tasks made
     resources       all that a process needs, opened in order and closed in reverse
     service         what can be asked; every door calls these and nothing deeper
     api             the HTTP and WebSocket door

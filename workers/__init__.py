@@ -5,7 +5,8 @@ Authors of handlers import from here:
     from workers import BlockingJob, Fatal, Job, Result, Retry, handles
 
 The engine's parts: `engine` (all that runs, and the order of stopping), `consumer` (one queue), `execution` (one
-delivery, from claim to acknowledgement), `lease` (who may write), `executors` (on the loop, or in a child process).
+delivery, from the claim on), `attempt` (a claimed task, to its end), `lease` (who may write), `guarding` (which message
+carries it meanwhile), `executors` (on the loop, or in a child process), `housekeeping` (what the leader looks after).
 """
 
 from workers.job import BlockingJob, Job

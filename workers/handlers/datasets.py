@@ -14,8 +14,8 @@ from pathlib import Path
 
 import polars as pl
 
-from app.domain.errors import LonghaulError
 from app.settings import Dataset
+from workers.outcome import Fatal
 
 PACKAGE_PREFIX = "package:"
 NULL_MARKS = ["", "NA"]
@@ -32,7 +32,7 @@ LEADING_ZERO = r"^[+-]?0\d"
 Progress = Callable[[float], None]
 
 
-class DatasetUnreadable(LonghaulError):
+class DatasetUnreadable(Fatal):
     """The dataset cannot be read."""
 
 

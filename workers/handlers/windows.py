@@ -11,15 +11,15 @@ from typing import Literal
 
 import polars as pl
 
-from app.domain.errors import LonghaulError
 from workers.handlers.datasets import OpenedDataset
+from workers.outcome import Fatal
 
 CHUNK_ROWS = 20_000
 START = "window_start"
 ROWS = "rows"
 
 
-class WindowsDiffer(LonghaulError):
+class WindowsDiffer(Fatal):
     """Two passes over the same rows came to different windows; the machine is not to be trusted."""
 
 

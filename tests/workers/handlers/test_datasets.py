@@ -74,8 +74,8 @@ def test_an_unreadable_dataset_says_why(tmp_path: Path, content: str | None, sen
         source.write_text(content)
     with pytest.raises(DatasetUnreadable) as caught:
         open_dataset(dataset(source), tmp_path)
-    assert caught.value.detail.startswith(sentence)
-    assert str(tmp_path) not in caught.value.detail  # callers see this
+    assert str(caught.value).startswith(sentence)
+    assert str(tmp_path) not in str(caught.value)  # callers see this
 
 
 def test_broken_archives_and_missing_packages_say_why(tmp_path: Path) -> None:
