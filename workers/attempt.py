@@ -29,7 +29,7 @@ from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
 from app.service.ending import task_problem
 from app.service.publication import now_ms
-from app.store.tasks import Claimed
+from app.store.replies import Claimed
 from workers.desk import Desk
 from workers.executors.inline import run_inline
 from workers.guarding import Guard

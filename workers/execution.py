@@ -24,7 +24,7 @@ from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
 from app.service.ending import task_problem
 from app.store.keys import owner_id
-from app.store.tasks import Ask, Claim, Claimed, Drop, Exhausted, Park, Wait
+from app.store.replies import Ask, Claim, Claimed, Drop, Exhausted, Park, Wait
 from workers.attempt import Attempt
 from workers.desk import Desk
 

@@ -16,7 +16,8 @@ from app.domain.errors import LeaseLost, Unavailable
 from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
 from app.security.sealing import Sealer
-from app.store.tasks import Beat, Claimed, Held, TaskStore
+from app.store.replies import Beat, Claimed, Held
+from app.store.tasks import TaskStore
 
 REPORT_SECONDS: Final = 0.25
 """Progress is written at most so often."""

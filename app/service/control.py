@@ -19,7 +19,8 @@ from app.service.status import Statuses
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
 from app.store.records import pending_task
-from app.store.tasks import Created, Deleted, Exists, TaskStore, Waiting, Young
+from app.store.replies import Created, Deleted, Exists, Waiting, Young
+from app.store.tasks import TaskStore
 
 RETRYABLE = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 

@@ -24,7 +24,8 @@ from app.domain.task import Task
 from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
 from app.store.records import pending_task
-from app.store.tasks import Created, Deleted, TaskStore
+from app.store.replies import Created, Deleted
+from app.store.tasks import TaskStore
 
 log = get_log("submission")
 

@@ -20,7 +20,8 @@ from app.security.tokens import TaskTokenIssuer
 from app.service.publication import Publications, now_ms, too_young
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
-from app.store.tasks import Created, Deleted, Exists, TaskStore, Young
+from app.store.replies import Created, Deleted, Exists, Young
+from app.store.tasks import TaskStore
 
 STARTS: Final = 3
 """How often a keyed submission begins, should Redis be emptied under it."""

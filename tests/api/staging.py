@@ -16,7 +16,8 @@ from app.results.store import ResultStore
 from app.settings import Settings
 from app.store.keys import live_key, owner_id, owner_tasks_key, shard_of, task_key
 from app.store.listing import OwnerLists
-from app.store.tasks import Claimed, Created, TaskStore
+from app.store.replies import Claimed, Created
+from app.store.tasks import TaskStore
 
 HOUR = timedelta(hours=1)
 FAILURE = Problem(type="/problems/handler-error", title="Handler error", detail="The disk is full.")

@@ -9,7 +9,7 @@ from app.domain.problem import Problem
 from app.domain.task import Owner, ResultFile, Task
 from app.store.keys import PUBLIC_FIELDS
 from app.store.records import milliseconds, moment, pending_task, visible_task
-from app.store.tasks import Claimed
+from app.store.replies import Claimed
 from tests.store.model.shard import Shard
 from tests.store.stage import TASK_ID, Seen
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from app.domain.envelope import Envelope
 from app.domain.task import Task
 from app.store.keys import epoch_key, live_key, shard_of, task_key
-from app.store.tasks import Claim, Claimed, Created
+from app.store.replies import Claim, Claimed, Created
 from stack.ports import free_port
 from stack.servers import RedisServer
 from tests.store.cast import OWNER, sealed

@@ -12,7 +12,7 @@ from app.domain.errors import LeaseLost
 from app.domain.lifecycle import TERMINAL
 from app.store.keys import owner_id, shard_of
 from app.store.records import moment
-from app.store.tasks import Ask, AskRow, Claimed, Park, Question, Redrive, Released
+from app.store.replies import Ask, AskRow, Claimed, Park, Question, Redrive, Released
 from tests.store.cast import OWNER, Cast, Worker, sealed
 from tests.store.model.shard import normal
 from tests.store.promises import Promises, is_set_by_hand

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.domain.lifecycle import TaskStatus
-from app.store.tasks import Ask, Claimed, Drop, Exhausted, Park, Wait
+from app.store.replies import Ask, Claimed, Drop, Exhausted, Park, Wait
 from tests.store.cast import sealed
 from tests.store.conftest import Desk, order
 from tests.store.ended import ended_task

@@ -7,7 +7,8 @@ import pytest
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import ResultFile, Task
 from app.store.records import moment
-from app.store.tasks import CREATED_TTL, Created, Waiting
+from app.store.replies import Created, Waiting
+from app.store.tasks import CREATED_TTL
 from tests.store.cast import sealed
 from tests.store.conftest import Desk, order
 from tests.store.ended import ended_task

@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from app.store.connection import open_redis
 from app.store.epochs import count_epochs_as_old
 from app.store.keys import SHARDS, epoch_key, task_key
-from app.store.tasks import Drop, TaskStore, Wait
+from app.store.replies import Drop, Wait
+from app.store.tasks import TaskStore
 from stack.servers import RedisServer
 from tests.store.cast import sealed
 from tests.store.conftest import Desk, order

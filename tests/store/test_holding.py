@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.errors import LeaseLost
 from app.domain.lifecycle import TaskStatus
-from app.store.tasks import Ask, Claimed, Drop, Exhausted, Park, Redrive, Released
+from app.store.replies import Ask, Claimed, Drop, Exhausted, Park, Redrive, Released
 from tests.store.cast import sealed
 from tests.store.conftest import Desk, order
 from tests.store.ended import ended_task

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import Task
-from app.store.tasks import CREATED_TTL, TOMBSTONE_TTL, Created, Deleted, Exists, Young
+from app.store.replies import Created, Deleted, Exists, Young
+from app.store.tasks import CREATED_TTL, TOMBSTONE_TTL
 from tests.store.cast import sealed
 from tests.store.conftest import Desk, order
 from tests.store.ended import ended_task

@@ -23,7 +23,8 @@ from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
 from app.security.sealing import Sealer
 from app.store.keys import SHARDS
-from app.store.tasks import AskRow, Redrive, Symptoms, TaskStore
+from app.store.replies import AskRow, Redrive, Symptoms
+from app.store.tasks import TaskStore
 
 STRETCH: Final = 500
 """How many living tasks of a shard are looked at in one round: the next round goes on from there."""
