@@ -44,7 +44,7 @@ async def _declare(settings: Settings, amqp_url: str, *, nobody_runs: bool) -> b
     from app.broker import connection, topology  # noqa: PLC0415
     from app.resources import depth_limits, require_settings_of  # noqa: PLC0415
     from app.store.connection import open_redis  # noqa: PLC0415
-    from app.store.epochs import count_epochs_as_old  # noqa: PLC0415
+    from app.store.epochs import Epochs  # noqa: PLC0415
 
     catalogue = load_catalogue(settings.actions, dataset_ids=settings.datasets.keys())
     require_settings_of(catalogue, settings)
@@ -55,5 +55,5 @@ async def _declare(settings: Settings, amqp_url: str, *, nobody_runs: bool) -> b
             await topology.put_birth_mark(opened)
     if nobody_runs:
         async with open_redis(settings.redis_url.get_secret_value()) as redis:
-            await count_epochs_as_old(redis)
+            await Epochs(redis).count_as_old()
     return new

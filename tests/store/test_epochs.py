@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from app.store.connection import open_redis
-from app.store.epochs import count_epochs_as_old
+from app.store.epochs import Epochs
 from app.store.keys import SHARDS, epoch_key, task_key
 from app.store.replies import Drop, Wait
 from app.store.tasks import TaskStore
@@ -31,7 +31,7 @@ async def claim(store: TaskStore) -> Any:
 async def test_a_restarted_redis_begins_new_epochs_before_it_answers(own_server: RedisServer) -> None:
     async with open_redis(own_server.url) as client:
         store = TaskStore(client, lease=LEASE, status_ttl=timedelta(hours=1))
-        await count_epochs_as_old(client)
+        await Epochs(client).count_as_old()
         before = await epochs(client)
         await asyncio.to_thread(own_server.stop)
         await asyncio.to_thread(own_server.start)
@@ -94,9 +94,19 @@ async def test_the_first_script_after_a_loss_begins_an_epoch(desk: Desk) -> None
 
 async def test_where_nobody_runs_epochs_count_as_old(own_server: RedisServer) -> None:
     async with open_redis(own_server.url) as client:
-        await count_epochs_as_old(client)
+        await Epochs(client).count_as_old()
         store = TaskStore(client, lease=LEASE, status_ttl=timedelta(hours=1))
         await store.forget(TASK_ID, "owner")
         assert await claim(store) == Drop("forgotten")
         await client.delete(task_key(TASK_ID))
         assert not isinstance(await claim(store), Wait)
+
+
+async def test_a_look_begins_what_is_missing_and_changes_nothing_else(redis: Redis) -> None:
+    """So that a shard on which nothing happens grows old all the same, after Redis was emptied."""
+    watch = Epochs(redis)
+    await watch.look()
+    begun = await epochs(redis)
+    assert all(begun)
+    await watch.look()
+    assert await epochs(redis) == begun

@@ -18,7 +18,7 @@ import httpx
 from redis.asyncio import Redis
 
 from app.broker.dead_letters import dead_letters
-from app.store.epochs import count_epochs_as_old
+from app.store.epochs import Epochs
 from app.store.keys import live_key, shard_of, task_key
 from stack.ports import HOST, free_port
 from stack.processes import Process
@@ -168,7 +168,7 @@ class Theatre(Service):
     async def let_epochs_grow_old(self) -> None:
         """End the wait of young epochs: nothing that was lost is alive any more."""
         async with Redis.from_url(self.redis.url) as redis:
-            await count_epochs_as_old(redis)
+            await Epochs(redis).count_as_old()
 
     async def hash_of(self, task_id: str) -> dict[str, str]:
         """What Redis holds of a task."""

@@ -4,9 +4,11 @@ from datetime import timedelta
 
 from app.resources import Resources, depth_limits
 from app.service.wiring import CoreServices
+from app.store.epochs import Epochs
 from app.store.leadership import Leadership
 from workers.housekeeping.admin_desk import AdminDesk
 from workers.housekeeping.birth import Birth
+from workers.housekeeping.epochs import EpochWatch
 from workers.housekeeping.keeper import Keeper
 from workers.housekeeping.purge import Purge
 from workers.housekeeping.redriver import Redriver
@@ -30,6 +32,7 @@ def housekeeper(resources: Resources, core: CoreServices, worker: str) -> Keeper
     return Keeper(
         Leadership(resources.redis, worker, lease=LEADERSHIP),
         [
+            EpochWatch(Epochs(resources.redis)),
             Birth(resources.consuming, redriver, limits),
             redriver,
             AdminDesk(resources.redis, tasks=resources.tasks, archive=resources.archive, control=core.control),
