@@ -1,5 +1,6 @@
 """The private servers: their users, their data after a crash, and what they say when they cannot start."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import redis as redis_py
 from aiormq.exceptions import AMQPError
 
+from app.broker.topology import SETTLING_SECONDS
 from stack.errors import StackError
 from stack.ports import HOST, free_port
 from stack.servers import RabbitServer, RedisServer
@@ -84,6 +86,7 @@ async def test_rabbitmq_brings_confirmed_messages_back_after_a_crash(tmp_path: P
             await channel.declare_queue("kept", durable=True)
             message = aio_pika.Message(b"x", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(message, routing_key="kept")
+        await asyncio.sleep(SETTLING_SECONDS)  # a queue younger than that need not survive a crash
         server.kill()
         server.start()
         async with await aio_pika.connect(server.url) as connection:

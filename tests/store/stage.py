@@ -70,6 +70,7 @@ class Stage:
         self.model = Shard(BEGINNING)
         self.seen = Seen()
         self.answers: set[tuple[str, str]] = set()
+        self._looks = 0
 
     def play(self, texts: dict[str, str]) -> None:
         """Run these scripts in place of the product's."""
@@ -88,6 +89,9 @@ class Stage:
         """Empty both sides."""
         self.model = Shard(BEGINNING)
         self.lose_all()
+        self._looks += 1
+        self._client.publish(SENTINEL, self._looks)
+        self._published()  # what is left of an example that failed
         self.look()
 
     def wait_for(self, step: Coroutine[Any, Any, Answer]) -> Answer:
@@ -157,13 +161,14 @@ class Stage:
 
     def look(self) -> Seen:
         """Look at all of Redis, and compare it with the model."""
+        self._looks += 1
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hgetall(KEY)
         pipeline.pttl(KEY)
         pipeline.zrange(LIVE, 0, -1, withscores=True)
         pipeline.hgetall(EPOCH)
         pipeline.dbsize()
-        pipeline.publish(SENTINEL, "")
+        pipeline.publish(SENTINEL, self._looks)
         fields, ttl, live, epoch, keys, _ = pipeline.execute()
         scores = {member.decode(): int(score) for member, score in live}
         assert scores.keys() <= {str(TASK_ID)}
@@ -182,7 +187,9 @@ class Stage:
         documents: list[list[bytes | None]] = []
         while (message := self._pubsub.get_message(timeout=5)) is not None:
             if message["channel"] == SENTINEL.encode():
-                return documents
+                if int(message["data"]) == self._looks:
+                    return documents
+                continue
             key, values = json.loads(message["data"])
             assert key == KEY
             assert message["channel"].decode() == f"{OWNER_CHANNEL_PREFIX}{values[0]}"
