@@ -1,7 +1,9 @@
 """The inside of a job's process: run one `def` handler, report over the pipe, and end."""
 
+import contextlib
 import json
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final, cast
@@ -97,6 +99,15 @@ def run_job(connection: socket.socket, registry: Registry) -> None:
         function = cast("BlockingHandler", handler.function)
         result = result_of(function(BlockingJob(context, reporter), params))
     except Exception as error:  # noqa: BLE001  # a handler may raise anything
+        _flush()
         reporter.failed(failure(error))
     else:
+        _flush()
         reporter.finished(result)
+
+
+def _flush() -> None:
+    """Let out what the handler has printed: once its end is told, the engine does not wait for this process."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the handler may have closed it
+            stream.flush()

@@ -6,6 +6,9 @@ local run, guard, next_guard = get('run', 'guard', 'next_guard')
 if not run or tonumber(run) < tonumber(A.run) then
   return 'KEEP'
 end
+if guard == A.copy then -- sent twice
+  return 'PROMOTED'
+end
 if next_guard ~= A.copy then
   return (not guard or guard == A.old) and 'KEEP' or 'OTHER'
 end

@@ -8,6 +8,8 @@ def promote(s: Shard, a: Arguments) -> Reply:
     if not s.hash or s.run < a.number("run"):
         return "KEEP"
     guard = s.hash.get("guard")
+    if guard == a["copy"]:
+        return "PROMOTED"
     if s.hash.get("next_guard") != a["copy"]:
         return "KEEP" if guard in (None, a["old"]) else "OTHER"
     s.remove(["next_guard"])
