@@ -25,6 +25,7 @@ from app.domain.backoff import retry_delay
 from app.domain.envelope import Envelope
 from app.domain.errors import ArchiveUnavailable, LeaseLost, StoreUnavailable
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import span_milliseconds
 from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
 from app.service.ending import task_problem
@@ -233,7 +234,7 @@ class Attempt:
             return False
         crash_point("after_release")
         # It alone may have to rebuild the task: it says when the next attempt is due.
-        not_before = now_ms() + wait // timedelta(milliseconds=1) if wait else 0
+        not_before = now_ms() + span_milliseconds(wait) if wait else 0
         copy = lease.envelope.succeeded_by(
             copy_id, attempt=released.attempt, charged=released.charged, not_before=not_before
         )

@@ -64,14 +64,7 @@ class Guard:
 
     async def _replace(self, copy: Envelope, wait: timedelta) -> bool:
         """Put a confirmed copy in the place of the message in hand; False if that one must stay."""
-        letter = Letter(
-            task_id=copy.task_id,
-            message_id=copy.message_id,
-            action=copy.action,
-            queue=copy.queue,
-            sealed=self._lease.sealed(copy),
-            request_id=copy.request_id,
-        )
+        letter = Letter.of(copy, self._lease.sealed(copy))
         publisher = self._desk.publisher
         if wait > timedelta(0):
             await self._until_answered(lambda: publisher.publish_later(letter, wait))
@@ -89,14 +82,7 @@ class Guard:
     async def bury(self, reason: str) -> None:
         """Leave a copy among the dead letters; the message in hand stays until the end is written."""
         envelope = self._lease.envelope
-        letter = Letter(
-            task_id=envelope.task_id,
-            message_id=envelope.message_id,
-            action=envelope.action,
-            queue=envelope.queue,
-            sealed=self._lease.sealed(envelope),
-            request_id=envelope.request_id,
-        )
+        letter = Letter.of(envelope, self._lease.sealed(envelope))
         await self._until_answered(lambda: self._desk.publisher.bury(letter, reason))
 
     async def acknowledge(self) -> None:

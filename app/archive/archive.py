@@ -19,10 +19,11 @@ from app.archive.endings import Key
 from app.archive.engine import POOL_SIZE, TIMEOUT, Database, open_database
 from app.archive.questions import Listed, Question
 from app.archive.retention import ExpiredResult
-from app.archive.rows import EndedTask, Forgotten, Known, Refused, Row, milliseconds, row_of
+from app.archive.rows import EndedTask, Forgotten, Known, Refused, Row, row_of
 from app.archive.schema import require_current
 from app.domain.errors import ArchiveUnavailable
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds
 from app.domain.task import Task
 
 __all__ = ["Archive", "EndedTask", "ExpiredResult", "Forgotten", "Known", "Refused", "open_archive"]

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, func, literal, null, select, tuple_, union_all
 
-from app.archive.rows import EndedTask, Forgotten, Known, Refused, Row, moment, task_of
+from app.archive.rows import EndedTask, Forgotten, Known, Refused, Row, task_of
 from app.archive.tables import ended, forgotten, refused
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import moment
 from app.domain.task import Task
 
 ENDED, FORGOTTEN, REFUSED = range(3)

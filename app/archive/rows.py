@@ -7,18 +7,16 @@ one has on top is passed over.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, get_type_hints
 from uuid import UUID
 
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
 from app.domain.task import ResultFile, Task
 
 Row = dict[str, Any]
-
-EPOCH: Final = datetime.fromtimestamp(0, UTC)
-MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +94,6 @@ def task_of(document: str) -> Task:
             if name in DEFAULTS
         }
     )
-
-
-def milliseconds(moment: datetime) -> int:
-    """Return a moment as milliseconds since the epoch; what is finer is cut off.
-
-    In whole numbers: `timestamp() * 1000` is a float, and lands below the millisecond for one moment in seven.
-    """
-    return (moment - EPOCH) // MILLISECOND
-
-
-def moment(milliseconds: int) -> datetime:
-    """Return what `milliseconds` was made of."""
-    return EPOCH + milliseconds * MILLISECOND
 
 
 def _document(task: Task) -> str:

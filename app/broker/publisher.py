@@ -7,7 +7,7 @@ a blocked broker each become an error of the domain; *unconfirmed* is an error o
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Self
 from uuid import UUID
 
 from aio_pika import DeliveryMode, Message
@@ -16,6 +16,7 @@ from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 
 from app.broker.connection import BrokerConnection
 from app.broker.topology import DEAD_QUEUE, WORK_EXCHANGE, delay_name, level_for
+from app.domain.envelope import Envelope
 from app.domain.errors import BrokerUnavailable, PublishUnconfirmed, QueueFull
 
 CONTENT_TYPE: Final = "application/vnd.longhaul.sealed"
@@ -31,6 +32,18 @@ class Letter:
     queue: str
     sealed: bytes
     request_id: str | None = None
+
+    @classmethod
+    def of(cls, envelope: Envelope, sealed: bytes) -> Self:
+        """Return the letter that carries an order; `sealed` is the same order, sealed."""
+        return cls(
+            task_id=envelope.task_id,
+            message_id=envelope.message_id,
+            action=envelope.action,
+            queue=envelope.queue,
+            sealed=sealed,
+            request_id=envelope.request_id,
+        )
 
 
 class Publisher:

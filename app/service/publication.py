@@ -55,14 +55,7 @@ class Publications:
             Gone: The task was deleted meanwhile.
             OutcomeUnknown: The task may run.
         """
-        letter = Letter(
-            task_id=envelope.task_id,
-            message_id=envelope.message_id,
-            action=envelope.action,
-            queue=envelope.queue,
-            sealed=sealed,
-            request_id=envelope.request_id,
-        )
+        letter = Letter.of(envelope, sealed)
         crash_point("after_create")
         try:
             await self._send(letter, envelope.not_before)

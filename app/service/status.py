@@ -11,12 +11,12 @@ from uuid import UUID
 from app.archive.archive import Archive, EndedTask
 from app.domain.errors import NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds, moment
 from app.domain.problem import FieldError
 from app.domain.task import Task
 from app.security.principal import Principal, Scope, authorize
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
-from app.store.records import milliseconds
 from app.store.tasks import TaskStore
 
 STRETCH: Final = 200
@@ -176,7 +176,7 @@ def _place(task: Task) -> Place:
 
 
 def _is_old(created: int) -> bool:
-    return datetime.now(UTC) - datetime.fromtimestamp(created / 1000, tz=UTC) > EXPIRED_AFTER
+    return datetime.now(UTC) - moment(created) > EXPIRED_AFTER
 
 
 def _cursor(task: Task) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.domain.moments import span_milliseconds
 from app.store.keys import LEADER_KEY
 
 RENEW: Final = (
@@ -20,7 +21,7 @@ class Leadership:
     def __init__(self, redis: Redis, candidate: str, *, lease: timedelta) -> None:
         self._redis = redis
         self._candidate = candidate
-        self._lease_ms = lease // timedelta(milliseconds=1)
+        self._lease_ms = span_milliseconds(lease)
         self._renew = redis.register_script(RENEW)
         self._resign = redis.register_script(RESIGN)
 

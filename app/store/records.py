@@ -1,11 +1,12 @@
 """A task as fields of its hash, and back. What scripts return and publish is read here and nowhere else."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from app.domain.envelope import Envelope
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
 from app.domain.task import ResultFile, Task
 from app.store.keys import PUBLIC_FIELDS, owner_id
@@ -156,16 +157,6 @@ def result_json(result: ResultFile | None) -> str:
 def error_json(error: Problem | None) -> str:
     """Write a task's error; an empty string for none."""
     return error.model_dump_json(exclude_none=True) if error else ""
-
-
-def moment(value: int) -> datetime:
-    """Read milliseconds since the epoch."""
-    return datetime.fromtimestamp(value / 1000, tz=UTC)
-
-
-def milliseconds(value: datetime) -> int:
-    """Write milliseconds since the epoch."""
-    return (value - datetime.fromtimestamp(0, tz=UTC)) // timedelta(milliseconds=1)
 
 
 def _moment_in(fields: dict[str, str], name: str) -> datetime | None:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost, StoreUnavailable
+from app.domain.moments import milliseconds, span_milliseconds
 from app.domain.task import Task
 from app.store.keys import PUBLIC_FIELDS, live_key, task_key
 from app.store.lua import Script
@@ -21,7 +22,6 @@ from app.store.records import (
     Values,
     end_fields,
     flat,
-    milliseconds,
     order_fields,
     row_fields,
     task_from,
@@ -85,8 +85,8 @@ class TaskStore:
         """
         self._redis = redis
         self.lease = lease
-        self._lease = ms(lease)
-        self._status_ttl = ms(status_ttl)
+        self._lease = span_milliseconds(lease)
+        self._status_ttl = span_milliseconds(status_ttl)
         self._scripts = {name: Script(redis, name) for name in SCRIPTS}
 
     # --- submission
@@ -105,7 +105,7 @@ class TaskStore:
             lease=self._lease,
             message=envelope.message_id,
             keyed=int(envelope.fingerprint is not None),
-            patience=ms(CREATED_TTL),
+            patience=span_milliseconds(CREATED_TTL),
         )
         match kind:
             case b"EXISTS":
@@ -139,7 +139,7 @@ class TaskStore:
             lease=self._lease,
             message=envelope.message_id,
             run=envelope.run,
-            patience=ms(CREATED_TTL),
+            patience=span_milliseconds(CREATED_TTL),
             hand=int(by_hand),
         )
         match kind:
@@ -189,7 +189,7 @@ class TaskStore:
             envelope.task_id,
             run=envelope.run,
             message=envelope.message_id,
-            patience=ms(TOMBSTONE_TTL),
+            patience=span_milliseconds(TOMBSTONE_TTL),
             ttl=self._status_ttl,
         )
         if kind == b"ALIVE":
@@ -349,7 +349,7 @@ class TaskStore:
             LeaseLost: The task is not the worker's any more.
         """
         kind, *rest = await self._scripts["release"](
-            task_id, run=run, token=token, copy=copy_id, charge=int(charge), wait=ms(wait)
+            task_id, run=run, token=token, copy=copy_id, charge=int(charge), wait=span_milliseconds(wait)
         )
         match kind:
             case b"RELEASED":
@@ -489,8 +489,3 @@ class TaskStore:
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
         return rows
-
-
-def ms(span: timedelta) -> int:
-    """Write a time span in whole milliseconds."""
-    return span // timedelta(milliseconds=1)

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import Connection, update
 
 from app.archive.archive import Archive, EndedTask
-from app.archive.rows import milliseconds, moment, row_of, task_of
+from app.archive.rows import row_of, task_of
 from app.archive.tables import ended
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds, moment
 from app.domain.task import Task
 from tests.archive.builders import CREATED, OWNER, ended_task, failed_task, result_file
 

@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from app.domain.envelope import Envelope
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
 from app.domain.task import Owner, ResultFile, Task
 from app.store.keys import PUBLIC_FIELDS
-from app.store.records import milliseconds, moment, pending_task, visible_task
+from app.store.records import pending_task, visible_task
 from app.store.replies import Claimed
 from tests.store.model.shard import Shard
 from tests.store.stage import TASK_ID, Seen

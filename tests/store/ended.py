@@ -3,10 +3,10 @@
 from typing import Any
 
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import moment
 from app.domain.problem import Problem
 from app.domain.task import Task
 from app.store.keys import owner_id
-from app.store.records import moment
 from tests.store.cast import OWNER
 from tests.store.stage import BEGINNING, TASK_ID
 

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost
 from app.domain.lifecycle import TERMINAL
+from app.domain.moments import moment
 from app.store.keys import owner_id, shard_of
-from app.store.records import moment
 from app.store.replies import Ask, AskRow, Claimed, Park, Question, Redrive, Released
 from tests.store.cast import OWNER, Cast, Worker, sealed
 from tests.store.model.shard import normal

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import moment
 from app.domain.task import ResultFile, Task
-from app.store.records import moment
 from app.store.replies import Created, Waiting
 from app.store.tasks import CREATED_TTL
 from tests.store.cast import sealed

@@ -7,7 +7,6 @@ many does no harm: copies converge at their claim. Each new message doubles the 
 """
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,9 +18,11 @@ from app.broker.connection import BrokerConnection
 from app.broker.publisher import Letter, Publisher
 from app.broker.topology import ready_counts
 from app.domain.errors import LonghaulError
+from app.domain.moments import span_milliseconds
 from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
 from app.security.sealing import Sealer
+from app.service.publication import now_ms
 from app.store.keys import SHARDS
 from app.store.replies import AskRow, Redrive, Symptoms
 from app.store.tasks import TaskStore
@@ -57,7 +58,7 @@ class Redriver:
         self._publisher = publisher
         self._connection = connection
         self._queues = queues
-        self._patience_ms = patience // timedelta(milliseconds=1)
+        self._patience_ms = span_milliseconds(patience)
         self._seen_empty: dict[str, int] = defaultdict(int)
         self._offsets: dict[int, int] = defaultdict(int)
 
@@ -86,23 +87,25 @@ class Redriver:
     async def _look_at_queues(self) -> None:
         connection = self._connection.current
         if connection is not None:
-            now = _now()
+            now = now_ms()
             for queue, ready in (await ready_counts(connection, self._queues)).items():
                 if ready == 0:
                     self._seen_empty[queue] = now
 
     def _is_due(self, task: Symptoms, published: int) -> bool:
-        now = _now()
+        now = now_ms()
         if task.status == "PROCESSING":
-            return task.lease_until is None or task.lease_until + _ms(TAKE_OVER) < now
+            return task.lease_until is None or task.lease_until + span_milliseconds(TAKE_OVER) < now
         if task.status != "PENDING" or task.lease_until is not None:
             return task.status != "created"  # ended: off the list; or PENDING by an operator's hand, who left a lease
         since = max(published, task.not_before)
-        patience = min(self._patience_ms << min(task.redrives, 20), _ms(LONGEST_PATIENCE))
-        if now - since < patience:
+        patience = min(self._patience_ms << min(task.redrives, 20), span_milliseconds(LONGEST_PATIENCE))
+        waited = now - since
+        if waited < patience:
             return False
         # While the queue is never empty, its message may just be waiting its turn.
-        return self._seen_empty[task.queue] > since + _ms(SETTLING) or now - since > _ms(LONGEST_PATIENCE)
+        seen_empty = self._seen_empty[task.queue] > since + span_milliseconds(SETTLING)
+        return seen_empty or waited > span_milliseconds(LONGEST_PATIENCE)
 
     async def _all(self, tasks: Sequence[Symptoms], *, everything: bool) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
@@ -146,17 +149,10 @@ class Redriver:
             run=redrive.run,
             attempt=redrive.attempt,
             charged=redrive.charged,
-            not_before=_now() + _ms(redrive.wait) if redrive.wait else 0,
+            not_before=now_ms() + span_milliseconds(redrive.wait) if redrive.wait else 0,
             checkpoint=self._sealer.open_json(redrive.checkpoint, task_id=task.task_id, action=task.action),
         )
-        letter = Letter(
-            task_id=task.task_id,
-            message_id=copy_id,
-            action=envelope.action,
-            queue=envelope.queue,
-            sealed=self._sealer.seal_order(envelope),
-            request_id=envelope.request_id,
-        )
+        letter = Letter.of(envelope, self._sealer.seal_order(envelope))
         if redrive.wait > timedelta(0):
             await self._publisher.publish_later(letter, redrive.wait)
         else:
@@ -164,11 +160,3 @@ class Redriver:
         crash_point("after_redrive")
         await self._tasks.promote(task.task_id, redrive.run, copy_id, replaces="")
         log.info("given a new message", task_id=task.task_id, queue=envelope.queue, status=task.status)
-
-
-def _ms(span: timedelta) -> int:
-    return span // timedelta(milliseconds=1)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
