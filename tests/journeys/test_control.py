@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from app.store.keys import task_key
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
+from tests.support.processes import runs
 from tests.support.waiting import wait_until
 
 GRACE = 2.0
@@ -92,11 +93,7 @@ async def test_a_running_task_is_stopped(
     assert cancelled["error"]["type"] == "/problems/cancelled"
     assert stage.count_of(task_id) == {"begun": 1, 0: 1}
     (pid,) = {effect["pid"] for effect in stage.effects_of(task_id)}
-    assert action == "work" or not _is_there(pid)
-
-
-def _is_there(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    assert action == "work" or not runs(pid)
 
 
 async def test_what_has_ended_otherwise_cannot_be_cancelled(stage: Theatre, caller: httpx.AsyncClient) -> None:

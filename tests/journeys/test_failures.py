@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +11,7 @@ import pytest
 
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
+from tests.support.processes import runs
 from tests.support.waiting import wait_until
 
 
@@ -132,19 +132,12 @@ async def test_an_attempt_that_takes_too_long_is_killed(stage: Theatre, caller: 
 
         await wait_until(buried, what="its dead letter")
         pids = {effect["pid"] for effect in stage.effects_of(task_id)}
-        assert action == "work" or not any(map(_is_there, pids))
+        assert action == "work" or not any(map(runs, pids))
 
     async with asyncio.TaskGroup() as group:
         for action in ACTIONS:
             for stubborn in (False, True):
                 group.create_task(killed(action, stubborn=stubborn))
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 async def test_a_delayed_task_begins_when_it_is_due(stage: Theatre, caller: httpx.AsyncClient) -> None:

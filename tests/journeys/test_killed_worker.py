@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from app.store.keys import task_key
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
+from tests.support.processes import runs
 from tests.support.service import Service, running_service
 from tests.support.waiting import wait_until
 
@@ -67,9 +68,9 @@ async def test_a_report_whose_worker_is_killed_goes_on_from_its_checkpoint_in_an
         killed = time.monotonic()
 
         async def child_is_gone() -> bool:
-            return not child.is_running()
+            return not runs(child.pid)
 
-        await wait_until(child_is_gone, timeout=2, what="the end of the killed worker's child")
+        await wait_until(child_is_gone, timeout=LEASE_SECONDS, what="the end of the killed worker's child")
 
         async def second_attempt() -> bool:
             return bool(poller.seen[-1]["attempt"] == 2)

@@ -150,7 +150,7 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-async def wait_until_gone(mark: str, *, within: float = 2.0) -> None:
+async def wait_until_gone(mark: str, *, within: float = 10.0) -> None:
     """Wait until no process has this mark any more."""
 
     async def gone() -> bool:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from app.domain.errors import LeaseLost
+from tests.support.processes import runs
 from tests.support.waiting import wait_until
 from tests.workers.executors.conftest import (
     ROOT,
@@ -109,9 +110,9 @@ async def test_when_the_engine_is_killed_its_jobs_and_all_that_they_started_are_
     await wait_until_gone("0000-00000000dead")
 
     async def all_gone() -> bool:
-        return not any(psutil.pid_exists(pid) for pid in below)
+        return not any(map(runs, below))
 
-    await wait_until(all_gone, timeout=2, what="the end of everything below the engine")
+    await wait_until(all_gone, what="the end of everything below the engine")
 
 
 async def test_when_the_fork_server_is_killed_its_jobs_fail_and_the_next_one_works(own_bench: Bench) -> None:
@@ -126,12 +127,12 @@ async def test_when_the_fork_server_is_killed_its_jobs_fail_and_the_next_one_wor
 
     for job in (work, other):
         with pytest.raises(AttemptFailed, match="The job's process was lost"):
-            await asyncio.wait_for(job, 5)
+            await asyncio.wait_for(job, 15)
 
     async def gone() -> bool:
-        return not any(psutil.pid_exists(process) for process in [pid, *in_group])
+        return not any(map(runs, [pid, *in_group]))
 
-    await wait_until(gone, timeout=2, what="the end of the jobs and of what is in their groups")
+    await wait_until(gone, what="the end of the jobs and of what is in their groups")
     assert await own_bench.do("nothing") == Result()
     for process in marked("mark-of-the-serverless"):  # in sessions of their own: nobody is left who knows them
         os.kill(process, signal.SIGKILL)
@@ -147,7 +148,7 @@ async def test_a_fork_server_that_dies_with_unread_orders_fails_them(own_bench: 
     server.kill()
     for job in jobs:
         with pytest.raises(AttemptFailed, match="The job's process"):
-            await asyncio.wait_for(job, 5)
+            await asyncio.wait_for(job, 15)
     assert await own_bench.do("nothing") == Result()
 
 
@@ -225,7 +226,7 @@ async def test_closing_the_executor_ends_the_fork_server_and_its_jobs(own_bench:
     await recorder.committed()
     server = own_bench.server
     await own_bench.executor.aclose()
-    await asyncio.wait([work], timeout=5)
+    await asyncio.wait([work], timeout=15)
     assert work.cancelled(), "no end is made up for it"
     assert not server.is_running()
     assert marked("mark-of-the-closed") == []
