@@ -62,7 +62,7 @@ class Lease:
                 "checkpoint_progress": claimed.progress,
             }
         )
-        """The order as a copy of the message would carry it now: the newest attempt, charges, checkpoint and guard."""
+        """The order as a copy of the message would carry it now: the newest attempt, charges and checkpoint."""
         self._reported = asyncio.Event()
         self._restoring = asyncio.Lock()
         self._good_until = self._now() + tasks.lease.total_seconds()
@@ -156,8 +156,6 @@ class Lease:
         match beat.held:
             case "HELD" | "CANCEL":
                 self._good_until = sent + self._tasks.lease.total_seconds()
-                if beat.guard:
-                    self.envelope = self.envelope.model_copy(update={"message_id": beat.guard})
                 if beat.held == "CANCEL":
                     self.cancel_requested.set()
             case "MISSING":

@@ -106,7 +106,6 @@ class Beat:
 
     held: Held
     seq: int = 0
-    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,9 +276,7 @@ class TaskStore:
         held, *rest = await self._scripts["beat"](
             task_id, lease=self._lease, run=run, token=token, progress=progress, message=message or ""
         )
-        if not rest:
-            return Beat(cast("Held", held.decode()))
-        return Beat(cast("Held", held.decode()), int(rest[0]), (rest[1] or b"").decode())
+        return Beat(cast("Held", held.decode()), int(rest[0]) if rest else 0)
 
     async def commit(self, task_id: UUID, run: int, token: int, checkpoint: bytes, *, progress: int) -> Held:
         """Store a sealed checkpoint, durably: HELD means that it is on disk (`appendfsync always`)."""
@@ -301,8 +299,8 @@ class TaskStore:
         """Bring a task back that Redis has forgotten and this worker runs; HELD if it is there and still the worker's.
 
         Args:
-            envelope: The order, with the attempt, the charges and the checkpoint as they are now; its `message_id` is
-                the newest guard that the worker knows of.
+            envelope: The order, with the attempt, the charges and the checkpoint as they are now. Its message is not
+                made the guard: the first one of this run that is claimed becomes it.
             sealed: The order, sealed.
             checkpoint: The envelope's, sealed by itself.
             token: The attempt's.
@@ -319,7 +317,6 @@ class TaskStore:
             lease=self._lease,
             run=envelope.run,
             token=token,
-            guard=envelope.message_id,
         )
         return cast("Held", reply.decode())
 

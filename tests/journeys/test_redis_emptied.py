@@ -84,6 +84,30 @@ async def test_each_task_goes_on_as_it_stood(stage: Theatre, caller: httpx.Async
     assert {task["task_id"] for task in listed} == {ended, waiting, inline, process, delayed, resting}
 
 
+async def test_a_job_that_was_handed_over_keeps_its_message(stage: Theatre, caller: httpx.AsyncClient) -> None:
+    """Its copies are parked by others, so its worker, which brings it back, does not know which of them guards it."""
+    worker = await stage.worker("giver", serves=["later"], LONGHAUL_CONSUMER_HANDOVER_SECONDS="1")
+    task_id = await stage.submit(caller, "later", seconds=60)
+
+    async def parked() -> bool:
+        return "parked seconds=" in stage.log_of("giver")[seen:]
+
+    seen = 0
+    await wait_until(parked, timeout=20, what="the parking of its copy")
+    seen = len(stage.log_of("giver"))
+    await stage.empty_redis()
+    await stage.until(caller, task_id, status="PROCESSING", attempt=1, timeout=5)
+    await wait_until(parked, timeout=20, what="the next parking")
+    assert "dropped a message" not in stage.log_of("giver")
+    assert (await stage.hash_of(task_id))["guard"]
+
+    assert (await caller.post(f"/v1/workload/{task_id}/cancel")).status_code == 202
+    assert (await stage.ended(caller, task_id))["status"] == "CANCELLED"
+    assert stage.rows(task_id) == [(1, "CANCELLED")]
+    assert stage.count_of(task_id) == {"begun": 1, 0: 1}
+    worker.end(patience=10)
+
+
 async def test_a_long_delay_outlives_redis(stage: Theatre, caller: httpx.AsyncClient) -> None:
     """Longer than any level of delay: when its message comes round, it is parked again, and not begun."""
     task_id = await stage.submit(caller, delay_seconds=86_400)

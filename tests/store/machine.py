@@ -134,8 +134,8 @@ class ScriptMachine(RuleBasedStateMachine):
         worker = self.cast.worker(which, self.model)
         run, furthest = worker.envelope.run, max(progress, worker.progress)
         beat = self.script(self.store.beat(TASK_ID, run, worker.token, progress=progress, message=message))
-        if beat.guard:
-            self.cast.learnt(worker, envelope=worker.envelope.succeeded_by(beat.guard), progress=furthest)
+        if beat.held in ("HELD", "CANCEL"):
+            self.cast.learnt(worker, progress=furthest)
 
     @precondition(lambda self: self.cast.has_workers)
     @rule(which=WORKERS, progress=PERCENT)

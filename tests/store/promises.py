@@ -38,6 +38,7 @@ class Promises:
             self._highest = 0  # an older task is told until the next change: Redis on one machine cannot know better
         _is_well_formed(seen)
         self._seq_rises(step, before, seen)
+        _is_guarded(step, before, seen)
         if step not in LOSSES and step != "by hand" and before.hash and seen.hash:
             _is_lawful(step, before, seen)
             _never_falls(step, before, seen)
@@ -88,7 +89,6 @@ def _is_well_formed(seen: Seen) -> None:
     assert (seen.ttl is not None) == (seen.status in PASSING), "what has ended has a TTL, what lives has none"
     assert (seen.live is not None) == (seen.status in ALIVE), "`live` lists what lives, and nothing else"
     if seen.status in ALIVE:
-        assert seen.hash["guard"], "there is always a guard"
         assert not OF_AN_END & seen.hash.keys(), "nothing of an end is left on what lives"
         assert {"envelope", "charged", "attempt", "max_attempts"} <= seen.hash.keys()
     if seen.status == "PROCESSING":
@@ -96,6 +96,13 @@ def _is_well_formed(seen: Seen) -> None:
         assert seen.number("progress") >= seen.number("checkpoint_progress")
     if seen.status in TERMINAL:
         assert not {"envelope", "checkpoint", "guard", "lease_until", "cancel"} & seen.hash.keys()
+
+
+def _is_guarded(step: str, before: Seen, seen: Seen) -> None:
+    """There is always a guard; only a worker that has restored its task leaves it to the next claim to say which."""
+    if seen.status in ALIVE and not seen.hash.get("guard") and not is_set_by_hand(seen) and step not in UNSEEN:
+        unnamed = before.status in ALIVE and before.hash.get("guard") == b""
+        assert step == "restore" or unnamed, "there is always a guard"
 
 
 def _is_lawful(step: str, before: Seen, seen: Seen) -> None:

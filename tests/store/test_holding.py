@@ -62,6 +62,29 @@ async def test_a_living_worker_restores_in_a_young_epoch_before_anybody_rebuilds
     assert await desk.is_live()
 
 
+@pytest.mark.parametrize("expired", [False, True])
+async def test_a_restored_task_is_guarded_by_the_first_message_that_comes(desk: Desk, expired: bool) -> None:
+    """Others park copies: the worker may know an outdated guard, and the true one must not be dropped for it."""
+    held = await desk.running(order())
+    await desk.empty_redis()
+    assert await restore(desk, held) == "HELD"
+    assert (await desk.hash())["guard"] == b""
+    if expired:
+        await desk.later(LEASE_MS)
+    parked = await desk.claim(order("a copy of a copy"))
+    assert isinstance(parked, Ask if expired else Park)
+    assert (await desk.hash())["guard"] == b"a copy of a copy"
+    assert await desk.claim(order()) == Drop("another message guards it")
+
+
+async def test_a_restored_task_that_nobody_has_claimed_keeps_its_message(desk: Desk) -> None:
+    """A copy was under way while Redis was emptied: it is not known to be the guard, and so the old message stays."""
+    held = await desk.running(order())
+    await desk.empty_redis()
+    assert await restore(desk, held) == "HELD"
+    assert not await desk.store.promote(TASK_ID, 1, "copy", replaces="m1")
+
+
 async def test_restore_before_the_second_call_of_claim_leaves_the_message_parked(desk: Desk) -> None:
     held = await desk.running(order())
     await desk.later(1)
@@ -137,8 +160,7 @@ async def test_after_a_hand_over_the_copy_guards_it(desk: Desk) -> None:
     held = await desk.running(order())
     await desk.store.hand_over(TASK_ID, 1, held.token, "copy")
     await desk.store.promote(TASK_ID, 1, "copy", replaces="message")
-    beat = await desk.store.beat(TASK_ID, 1, held.token, progress=0, message=None)
-    assert (beat.held, beat.guard) == ("HELD", "copy")
+    assert (await desk.hash())["guard"] == b"copy"
     assert await desk.claim(order()) == Drop("another message guards it")
 
 

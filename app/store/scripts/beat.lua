@@ -1,6 +1,6 @@
 -- beat: keep the lease, store the newest progress, bring back what the owner wants.
 -- lease   run, token   progress: 0-100   message: or ''
--- replies {'HELD', seq, guard} | {'CANCEL', seq, guard} (still held, asked to stop)
+-- replies {'HELD', seq} | {'CANCEL', seq} (still held, asked to stop)
 --       | {'LOST'} (another token is newer, or the task has ended: write nothing more)
 --       | {'MISSING'} (Redis forgot the task: restore it, or stop)
 local state = held(A.run, A.token)
@@ -14,5 +14,4 @@ local words = A.message ~= '' and A.message or message or ''
 if newest > tonumber(progress) or words ~= (message or '') then
   change(false, 'progress', newest, 'message', words)
 end
-local seq, guard = get('seq', 'guard')
-return {cancel == '1' and 'CANCEL' or 'HELD', seq, guard}
+return {cancel == '1' and 'CANCEL' or 'HELD', redis.call('HGET', TASK, 'seq')}

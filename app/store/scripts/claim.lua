@@ -56,9 +56,9 @@ elseif status == 'created' then -- confirmed, as its coming shows, before `queue
   status, begun = 'PENDING', true
 elseif status ~= 'PENDING' and status ~= 'PROCESSING' then
   return {'DROP', status}
-elseif A.message ~= guard and A.message ~= next_guard then
+elseif guard ~= '' and A.message ~= guard and A.message ~= next_guard then
   return {'DROP', 'another message guards it'}
-elseif A.message == next_guard then
+elseif A.message ~= guard then -- the expected copy; or whichever comes first after a restore
   redis.call('HSET', TASK, 'guard', A.message)
   redis.call('HDEL', TASK, 'next_guard')
 end

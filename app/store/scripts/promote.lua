@@ -10,7 +10,7 @@ if guard == A.copy then -- sent twice
   return 'PROMOTED'
 end
 if next_guard ~= A.copy then
-  return (not guard or guard == A.old) and 'KEEP' or 'OTHER'
+  return (not guard or guard == '' or guard == A.old) and 'KEEP' or 'OTHER'
 end
 redis.call('HDEL', TASK, 'next_guard')
 redis.call('HSET', TASK, 'guard', A.copy)

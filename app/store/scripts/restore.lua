@@ -1,5 +1,6 @@
--- restore: Redis forgot the task; its living worker brings it back from memory.
--- nonce, lease   run, token   guard   -- field, value, …
+-- restore: Redis forgot the task; its living worker brings it back from memory. The guard is left empty: the worker may
+-- not know what it has become, since others park copies. The first message of this run that is claimed becomes it.
+-- nonce, lease   run, token   -- field, value, …
 -- replies 'HELD' (restored, or still there) | 'LOST' (somebody else's by now)
 epoch()
 local state = held(A.run, A.token)
@@ -8,6 +9,6 @@ if state ~= 'MISSING' then
 end
 anew(number_of('seq'))
 published()
-change(true, 'status', 'PROCESSING', 'run', A.run, 'token', A.token, 'guard', A.guard,
+change(true, 'status', 'PROCESSING', 'run', A.run, 'token', A.token, 'guard', '',
   'lease_until', whole(now() + tonumber(A.lease)))
 return 'HELD'

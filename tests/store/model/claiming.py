@@ -18,7 +18,7 @@ def claim(s: Shard, a: Arguments) -> Reply:
         s.remove(OLD_END)
         s.put(status="PENDING")
         s.confirmed()
-    if s.hash.get("next_guard") == a["message"]:
+    if s.hash.get("guard") != a["message"]:
         s.remove(["next_guard"])
     s.put(guard=a["message"])
     s.ttl = None
@@ -38,7 +38,8 @@ def _refused(s: Shard, a: Arguments, epoch: bytes, young: int) -> Reply:
         if young > 0:
             return ["WAIT", young]
         return [] if asked == "MISSING" else ["ASK", "MISSING", epoch]
-    own = a["message"] in (s.hash.get("guard"), s.hash.get("next_guard"))
+    guard = s.hash.get("guard")
+    own = guard == b"" or a["message"] in (guard, s.hash.get("next_guard"))
     if s.status in ENDS or (s.status == "aborted" and s.hash["guard"] == a["message"]):
         return ["DROP", s.status]
     if s.status in ("created", "aborted"):

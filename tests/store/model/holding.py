@@ -11,7 +11,7 @@ def promote(s: Shard, a: Arguments) -> Reply:
     if guard == a["copy"]:
         return "PROMOTED"
     if s.hash.get("next_guard") != a["copy"]:
-        return "KEEP" if guard in (None, a["old"]) else "OTHER"
+        return "KEEP" if guard in (None, b"", a["old"]) else "OTHER"
     s.remove(["next_guard"])
     s.put(guard=a["copy"])
     s.confirmed()
@@ -28,7 +28,7 @@ def beat(s: Shard, a: Arguments) -> Reply:
     message = a["message"] or s.hash.get("message", b"")
     if progress > s.number("progress") or message != s.hash.get("message", b""):
         s.change(progress=progress, message=message)
-    return ["CANCEL" if s.text("cancel") == "1" else "HELD", s.number("seq"), s.hash["guard"]]
+    return ["CANCEL" if s.text("cancel") == "1" else "HELD", s.number("seq")]
 
 
 def commit(s: Shard, a: Arguments) -> Reply:
@@ -45,7 +45,7 @@ def commit(s: Shard, a: Arguments) -> Reply:
 
 
 def restore(s: Shard, a: Arguments) -> Reply:
-    """Bring back what Redis forgot, from a living worker's memory."""
+    """Bring back what Redis forgot, from a living worker's memory; what guards it is for the next claim to say."""
     s.epoch_and_youth(a)
     state = s.held(a)
     if state != "MISSING":
@@ -57,7 +57,7 @@ def restore(s: Shard, a: Arguments) -> Reply:
         status="PROCESSING",
         run=a["run"],
         token=a["token"],
-        guard=a["guard"],
+        guard="",
         lease_until=s.now + a.number("lease"),
     )
     return "HELD"
