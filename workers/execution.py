@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from app.archive.archive import EndedTask, Forgotten
+from app.archive.archive import Bar, Doubted, EndedTask, Forgotten, Refused
 from app.broker.delivery import Delivery
 from app.broker.publisher import Letter
 from app.domain.envelope import Envelope
@@ -23,7 +23,6 @@ from app.domain.lifecycle import TaskStatus
 from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
 from app.service.ending import task_problem
-from app.store.keys import owner_id
 from app.store.replies import Ask, Claim, Claimed, Drop, Exhausted, Park, Wait
 from workers.attempt import Attempt
 from workers.desk import Desk
@@ -31,6 +30,9 @@ from workers.desk import Desk
 RETRY_SECONDS: Final = 1.0
 UNKNOWN_ACTION_WAIT: Final = timedelta(seconds=15)
 """After how long a task whose action this worker does not know is offered again: another one may know it."""
+
+UNDECIDED_WAIT: Final = timedelta(seconds=5)
+"""After how long a message is looked at again of which nobody can say yet whether it may start its task."""
 
 Answer = TypeVar("Answer")
 
@@ -65,7 +67,7 @@ class Execution:
         match await self._claim(envelope, letter):
             case Claimed() as claimed:
                 crash_point("after_rebuild" if claimed.rebuilt else "after_claim")
-                if not self._is_in_doubt(envelope, claimed) or await self._may_begin(envelope):
+                if not self._may_have_ended(envelope, claimed) or await self._may_begin(envelope):
                     await Attempt(self._desk, self._delivery, envelope, handler, claimed).run()
             case Exhausted() as exhausted:
                 await self._end_lost(envelope, letter, exhausted)
@@ -107,40 +109,50 @@ class Execution:
                 return claim
             if claim.what == "MISSING":
                 await self._until_answered(lambda: desk.lists.add(envelope))
-            if stands := await self._against(envelope):
-                return Drop(stands)
-            asked = claim
+            match await self._bar(envelope, begun=claim.what == "EXPIRED"):
+                case None:
+                    asked = claim
+                case Bar.DOUBTED:
+                    return Wait(UNDECIDED_WAIT)
+                case bar:
+                    return Drop(bar)
 
-    async def _against(self, envelope: Envelope) -> str:
-        """Return why the archive is against starting this message, and show what it knows; nothing if it is not."""
-        desk = self._desk
+    async def _bar(self, envelope: Envelope, *, begun: bool) -> Bar | None:
+        """Return why the archive bars this message from starting its task, if it does; and show there what it knows.
+
+        Args:
+            envelope: What the message carries.
+            begun: The task has begun, and only its end matters: a copy of a refused message may guard it by now.
+        """
+        archive, tasks = self._desk.archive, self._desk.tasks
+        task_id, run = envelope.task_id, envelope.run
         match await self._until_answered(
-            lambda: desk.archive.against(envelope.task_id, envelope.run, envelope.message_id)
+            lambda: archive.find(task_id, run=run) if begun else archive.against(task_id, run, envelope.message_id)
         ):
             case EndedTask(task=task):
-                await self._until_answered(lambda: desk.tasks.settle(task))
-                return "it has ended"
-            case Forgotten():
-                return "it was deleted"
+                await self._until_answered(lambda: tasks.settle(task))
+                return Bar.ENDED
+            case Forgotten(owner_id=owner):
+                await self._until_answered(lambda: tasks.forget(task_id, owner, again=True))
+                return Bar.DELETED
+            case Refused():
+                return Bar.REFUSED
+            case Doubted():
+                return Bar.DOUBTED
             case None:
-                return ""
-            case _:
-                return "refused to its caller"
+                return None
 
     @staticmethod
-    def _is_in_doubt(envelope: Envelope, claimed: Claimed) -> bool:
+    def _may_have_ended(envelope: Envelope, claimed: Claimed) -> bool:
         """Whether an end may have been written that the claim did not see: of a task that may have been made twice."""
         return claimed.rebuilt or envelope.fingerprint is not None or envelope.run > 1
 
     async def _may_begin(self, envelope: Envelope) -> bool:
         """Ask the archive before the handler starts: an end may have been written since the task was made."""
-        stands = await self._against(envelope)
-        if not stands:
+        bar = await self._bar(envelope, begun=True)
+        if bar is None:
             return True
-        if stands == "it was deleted":
-            owner = owner_id(envelope.owner)
-            await self._until_answered(lambda: self._desk.tasks.forget(envelope.task_id, owner, again=True))
-        log.info("dropped a message", reason=stands)
+        log.info("dropped a message", reason=bar)
         await self._delivery.acknowledge()
         return False
 

@@ -191,14 +191,15 @@ class Lease:
     async def _require_no_end(self) -> None:
         """Stop if the archive knows that the run has ended, and show it; or if the task was deleted."""
         envelope = self.envelope
-        match await self._archive.against(envelope.task_id, envelope.run, envelope.message_id):
+        match await self._archive.find(envelope.task_id, run=envelope.run):
             case EndedTask(task=ended):
                 await self._tasks.settle(ended)
                 self._lose("ENDED")
-            case Forgotten():
+            case Forgotten(owner_id=owner):
+                await self._tasks.forget(envelope.task_id, owner, again=True)
                 self._lose("DELETED")
-            case _:
-                return  # a refusal bars a message from starting the task, and it has started
+            case None:
+                return
 
     async def _until_reported(self, interval: float) -> None:
         try:

@@ -15,18 +15,18 @@ from sqlalchemy import select
 
 from app.archive import endings, questions, retention
 from app.archive.batching import Groups
-from app.archive.endings import Key
+from app.archive.endings import Key, Sent
 from app.archive.engine import POOL_SIZE, TIMEOUT, Database, open_database
 from app.archive.questions import Listed, Question
 from app.archive.retention import ExpiredResult
-from app.archive.rows import EndedTask, Forgotten, Known, Refused, Row, row_of
+from app.archive.rows import Bar, Doubted, EndedTask, Forgotten, Known, Refused, Row, row_of
 from app.archive.schema import require_current
 from app.domain.errors import ArchiveUnavailable
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds
 from app.domain.task import Task
 
-__all__ = ["Archive", "EndedTask", "ExpiredResult", "Forgotten", "Known", "Refused", "open_archive"]
+__all__ = ["Archive", "Bar", "Doubted", "EndedTask", "ExpiredResult", "Forgotten", "Known", "Refused", "open_archive"]
 
 Given = tuple[Row, EndedTask]
 Place = tuple[int, str]
@@ -44,11 +44,12 @@ class Archive:
         self._database = database
         self._inserts: Groups[Given, EndedTask | None] = Groups(self._insert, name="archive inserts", largest=LARGEST)
         self._questions: Groups[Question, Known] = Groups(self._ask, name="archive questions", largest=LARGEST)
-        self._refusals: Groups[tuple[UUID, str], None] = Groups(self._refuse, name="archive refusals", largest=LARGEST)
+        self._doubts: Groups[Sent, None] = Groups(self._doubt, name="archive doubts", largest=LARGEST)
+        self._refusals: Groups[Sent, bool] = Groups(self._refuse, name="archive refusals", largest=LARGEST)
 
     async def close(self) -> None:
         """Take no more rows or questions, and return when those that were taken are answered."""
-        for groups in (self._inserts, self._questions, self._refusals):
+        for groups in (self._inserts, self._questions, self._doubts, self._refusals):
             await groups.close()
 
     # --- ending
@@ -86,25 +87,41 @@ class Archive:
         """Return what is known against starting this run from this message; many callers share a round trip.
 
         Returns:
-            Forgotten; else the task's newest row, if it is of this run or a later one; else Refused, if exactly this
-            message was refused; else None: the run has not ended.
+            Forgotten; else the task's newest row, if it is of this run or a later one; else Refused or Doubted, if
+            exactly this message is; else None: the run has not ended.
         """
         return await self._questions.do(Question(task_id, run, message_id))
 
-    async def refuse(self, task_id: UUID, message_id: str) -> None:
-        """Bar a message whose submission is about to be refused; many callers share a transaction."""
-        await self._refusals.do((task_id, message_id))
+    async def doubt(self, task_id: UUID, message_id: str) -> None:
+        """Hold a message up whose submission may have to be refused, until `refuse`, `lift_doubt` or `purge`.
 
-    async def lift_refusal(self, task_id: UUID, message_id: str) -> None:
-        """Let a message through again."""
-        await self._database.write(lambda connection: endings.lift_refusal(connection, task_id, message_id))
+        Many callers share a transaction.
+        """
+        await self._doubts.do((task_id, message_id))
+
+    async def refuse(self, task_id: UUID, message_id: str) -> bool:
+        """Bar a message that is in doubt, for good; many callers share a transaction.
+
+        Returns:
+            Whether it is barred. False: the doubt was lifted meanwhile, and the message may have started its task.
+        """
+        return await self._refusals.do((task_id, message_id))
+
+    async def lift_doubt(self, task_id: UUID, message_id: str) -> None:
+        """Let a message through again that is in doubt."""
+        await self._database.write(lambda connection: endings.lift_doubt(connection, task_id, message_id))
 
     # --- reading
 
-    async def find(self, task_id: UUID) -> EndedTask | Forgotten | None:
-        """Return the end of the task's newest run, whoever's it is; many callers share a round trip."""
-        found = await self._questions.do(Question(task_id, 0, None))
-        assert not isinstance(found, Refused)
+    async def find(self, task_id: UUID, *, run: int = 0) -> EndedTask | Forgotten | None:
+        """Return the end of the task's newest run, whoever's it is; many callers share a round trip.
+
+        Args:
+            task_id: The task.
+            run: Only of this run or a later one.
+        """
+        found = await self._questions.do(Question(task_id, run, None))
+        assert not isinstance(found, Refused | Doubted)
         return found
 
     async def page(
@@ -156,8 +173,10 @@ class Archive:
 
     # --- housekeeping
 
-    async def purge(self, *, ended_before: datetime, refused_before: datetime, limit: int) -> int:
-        """Delete what ended or was forgotten before the one moment, and refusals from before the other.
+    async def purge(
+        self, *, ended_before: datetime, refused_before: datetime, doubted_before: datetime, limit: int
+    ) -> int:
+        """Delete what ended or was forgotten before the first moment, refusals and doubts from before the others.
 
         A row whose result file is not removed yet stays until it is.
 
@@ -169,6 +188,7 @@ class Archive:
                 retention.purge,
                 ended_before=milliseconds(ended_before),
                 refused_before=milliseconds(refused_before),
+                doubted_before=milliseconds(doubted_before),
                 limit=limit,
             )
         )
@@ -196,9 +216,13 @@ class Archive:
     async def _ask(self, asked: list[Question]) -> list[Known]:
         return await self._database.read(partial(questions.known, questions=asked))
 
-    async def _refuse(self, messages: list[tuple[UUID, str]]) -> list[None]:
-        await self._database.write(partial(endings.refuse, messages=messages, now=_now()))
+    async def _doubt(self, messages: list[Sent]) -> list[None]:
+        await self._database.write(partial(endings.doubt, messages=messages, now=_now()))
         return [None] * len(messages)
+
+    async def _refuse(self, messages: list[Sent]) -> list[bool]:
+        barred = await self._database.write(partial(endings.refuse, messages=messages))
+        return [message in barred for message in messages]
 
 
 def _winner(written: Row | None, given: Given) -> EndedTask | None:

@@ -18,13 +18,15 @@ above it.
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.archive.rows import Row
 from app.archive.tables import ended, forgotten, refused
 
 Key = tuple[UUID, int]
+Sent = tuple[UUID, str]
+"""A message: its task, and its id."""
 
 WINNER = (ended.c.document, ended.c.envelope, ended.c.checkpoint, ended.c.checkpoint_progress)
 
@@ -106,17 +108,33 @@ def forget(connection: Connection, task_id: UUID, owner_id: str, *, now: int) ->
     return True
 
 
-def refuse(connection: Connection, messages: Sequence[tuple[UUID, str]], *, now: int) -> None:
-    """Bar messages."""
+def doubt(connection: Connection, messages: Sequence[Sent], *, now: int) -> None:
+    """Hold messages up; one that was refused stays refused."""
     connection.execute(
         _insert_new(connection, refused),
-        [{"task_id": task, "message_id": message, "refused_at": now} for task, message in sorted(set(messages))],
+        [
+            {"task_id": task, "message_id": message, "refused_at": now, "in_doubt": True}
+            for task, message in sorted(set(messages))
+        ],
     )
 
 
-def lift_refusal(connection: Connection, task_id: UUID, message_id: str) -> None:
-    """Let a message through again."""
-    connection.execute(delete(refused).where(refused.c.task_id == task_id, refused.c.message_id == message_id))
+def refuse(connection: Connection, messages: Sequence[Sent]) -> set[Sent]:
+    """Bar messages that are in doubt, for good; return those that are barred: the doubt about another was lifted."""
+    statement = (
+        update(refused)
+        .where(tuple_(refused.c.task_id, refused.c.message_id).in_(messages))
+        .values(in_doubt=False)
+        .returning(refused.c.task_id, refused.c.message_id)
+    )
+    return {(task_id, message_id) for task_id, message_id in connection.execute(statement)}
+
+
+def lift_doubt(connection: Connection, task_id: UUID, message_id: str) -> None:
+    """Let a message through again that is in doubt."""
+    connection.execute(
+        delete(refused).where(refused.c.task_id == task_id, refused.c.message_id == message_id, refused.c.in_doubt)
+    )
 
 
 def _insert_new(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, func, literal, null, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Connection, case, func, literal, null, select, tuple_, union_all
 
-from app.archive.rows import EndedTask, Forgotten, Known, Refused, Row, task_of
+from app.archive.rows import Doubted, EndedTask, Forgotten, Known, Refused, Row, task_of
 from app.archive.tables import ended, forgotten, refused
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import moment
 from app.domain.task import Task
 
-ENDED, FORGOTTEN, REFUSED = range(3)
+ENDED, FORGOTTEN, REFUSED, DOUBTED = range(4)
 SEALED: Final = (ended.c.envelope, ended.c.checkpoint, ended.c.checkpoint_progress)
 NOTHING: Final = (null(),) * len(SEALED)
 
@@ -46,20 +46,21 @@ class Listed:
 def known(connection: Connection, questions: Sequence[Question]) -> list[Known]:
     """Answer many questions in one statement, in their order.
 
-    A mark stands above rows, and a row above a refusal: the newest run's row, if it is of the run asked for or later.
+    A mark stands above rows, and a row above a refusal or a doubt: the newest run's row, if it is of the run asked for
+    or later.
     """
     ids = sorted({question.task_id for question in questions})
     messages = sorted({question.message_id for question in questions if question.message_id is not None})
     ends: dict[UUID, EndedTask] = {}
     marks: dict[UUID, Forgotten] = {}
-    refusals: set[tuple[UUID, str | None]] = set()
+    refusals: dict[tuple[UUID, str | None], Known] = {}
     for row in connection.execute(_everything(ids, messages)):
         if row.kind == ENDED:
             ends[row.task_id] = EndedTask(task_of(row.text), row.envelope, row.checkpoint, row.checkpoint_progress)
         elif row.kind == FORGOTTEN:
             marks[row.task_id] = Forgotten(row.text, moment(row.number))
         else:
-            refusals.add((row.task_id, row.text))
+            refusals[row.task_id, row.text] = Doubted() if row.kind == DOUBTED else Refused()
 
     def answer(question: Question) -> Known:
         if mark := marks.get(question.task_id):
@@ -67,7 +68,7 @@ def known(connection: Connection, questions: Sequence[Question]) -> list[Known]:
         end = ends.get(question.task_id)
         if end and end.task.run >= question.run:
             return end
-        return Refused() if (question.task_id, question.message_id) in refusals else None
+        return refusals.get((question.task_id, question.message_id))
 
     return [answer(question) for question in questions]
 
@@ -82,7 +83,8 @@ def _everything(ids: list[UUID], messages: list[str]) -> Any:
         ),
     ]
     if messages:
-        barred = select(literal(REFUSED), refused.c.task_id, refused.c.refused_at, refused.c.message_id, *NOTHING)
+        kind = case((refused.c.in_doubt, literal(DOUBTED)), else_=literal(REFUSED))
+        barred = select(kind, refused.c.task_id, refused.c.refused_at, refused.c.message_id, *NOTHING)
         parts.append(barred.where(refused.c.task_id.in_(ids), refused.c.message_id.in_(messages)))
     return union_all(*parts)
 

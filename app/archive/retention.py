@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, delete, literal, select, tuple_, update
+from sqlalchemy import Connection, Select, and_, delete, literal, or_, select, tuple_, update
 from sqlalchemy.sql.dml import Delete
 
 from app.archive.tables import ended, forgotten, refused
@@ -21,8 +21,8 @@ class ExpiredResult:
     key: str
 
 
-def purge(connection: Connection, *, ended_before: int, refused_before: int, limit: int) -> int:
-    """Delete rows and marks older than `ended_before`, and refusals older than `refused_before`.
+def purge(connection: Connection, *, ended_before: int, refused_before: int, doubted_before: int, limit: int) -> int:
+    """Delete rows and marks older than `ended_before`, and refusals and doubts older than their moments.
 
     A row whose result file is not removed yet stays: nothing else knows of the file.
 
@@ -41,7 +41,12 @@ def purge(connection: Connection, *, ended_before: int, refused_before: int, lim
     )
     old_refusals = (
         select(refused.c.task_id, refused.c.message_id)
-        .where(refused.c.refused_at < refused_before)
+        .where(
+            or_(
+                refused.c.refused_at < refused_before,
+                and_(refused.c.in_doubt, refused.c.refused_at < doubted_before),
+            )
+        )
         .order_by(refused.c.refused_at)
     )
     statements = [

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final, get_type_hints
 from uuid import UUID
 
@@ -56,8 +57,22 @@ class Refused:
     """The submission that sent this message was refused: it starts nothing."""
 
 
-Known = EndedTask | Forgotten | Refused | None
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """The submission that sent this message is being refused, or will turn out to be alive: it must wait."""
+
+
+Known = EndedTask | Forgotten | Refused | Doubted | None
 """What SQL says against starting a run; None: nothing."""
+
+
+class Bar(StrEnum):
+    """Why a message must not start its task, in a word for the log."""
+
+    ENDED = "it has ended"
+    DELETED = "it was deleted"
+    REFUSED = "refused to its caller"
+    DOUBTED = "about to be refused to its caller, or not"
 
 
 def row_of(ended: EndedTask) -> Row:

@@ -8,7 +8,20 @@ handler's message may well contain. A new member of Task needs no migration.
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Dialect, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    false,
+)
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
 metadata = MetaData()
@@ -93,7 +106,11 @@ refused = Table(
     Column("task_id", TaskId, primary_key=True),
     Column("message_id", Text, primary_key=True),
     Column("refused_at", BigInteger, nullable=False),
+    Column("in_doubt", Boolean, nullable=False, server_default=false()),
 )
-"""Messages whose submission was refused, though they may arrive: each bars itself, and nothing else."""
+"""Messages whose submission was refused, though they may arrive: each bars itself, and nothing else.
+
+While a request finds out whether its task can be taken back, its message is only in doubt: it is held up, not dropped.
+"""
 
 Index("refused_by_time", refused.c.refused_at)

@@ -7,6 +7,7 @@ was promised and does not. Where that cannot be learnt, the answer is OutcomeUnk
 import time
 from datetime import timedelta
 from math import ceil
+from typing import Literal
 
 from app.archive.archive import Archive
 from app.broker.publisher import Letter, Publisher
@@ -99,24 +100,38 @@ class Publications:
             log.warning("a refused task was not taken back; it goes by itself")
 
     async def _take_back_sent(self, envelope: Envelope, *, first: bool, error: PublishUnconfirmed) -> Task:
-        """Decide about an order whose message may have arrived: refused in SQL first, since Redis may forget it."""
+        """Decide about an order whose message may have arrived."""
         try:
-            await self._archive.refuse(envelope.task_id, envelope.message_id)
-            crash_point("after_refusal")
-            outcome = await self._tasks.abort(envelope)
-            crash_point("after_abort")
-            if isinstance(outcome, Task):
-                await self._archive.lift_refusal(envelope.task_id, envelope.message_id)
-                task = await self._tasks.find(envelope.task_id)
-                if task is not None and task.run >= envelope.run:
-                    return task
+            outcome = await self._aborted(envelope)
         except Unavailable as unavailable:
             raise OutcomeUnknown from unavailable
         if outcome == "ABORTED" and first:
             raise BrokerUnavailable(
                 "The message broker did not confirm the task in time; nothing was accepted."
             ) from error
+        if isinstance(outcome, Task) and outcome.run >= envelope.run:
+            return outcome
         raise OutcomeUnknown from error
+
+    async def _aborted(self, envelope: Envelope) -> Literal["ABORTED"] | Task | None:
+        """Take an order back whose message may come; return ABORTED, or the task as it lives, or None: it may run.
+
+        SQL doubts the message first, since Redis may forget what the abort did: whoever meets the message meanwhile
+        waits with it, and drops nothing that may turn out to be the task's only one. Only what was taken back becomes
+        a refusal, before anybody is told of it. If this process dies, or a server is away, housekeeping lifts the
+        doubt.
+        """
+        message = envelope.task_id, envelope.message_id
+        await self._archive.doubt(*message)
+        crash_point("after_doubt")
+        outcome = await self._tasks.abort(envelope)
+        crash_point("after_abort")
+        if outcome == "ABORTED":
+            refused = await self._archive.refuse(*message)  # not if this took so long that the doubt was lifted
+            crash_point("after_refusal")
+            return outcome if refused else None
+        await self._archive.lift_doubt(*message)
+        return await self._tasks.find(envelope.task_id) if isinstance(outcome, Task) else None
 
 
 def too_young(wait: timedelta) -> StoreUnavailable:

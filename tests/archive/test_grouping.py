@@ -35,9 +35,12 @@ async def test_a_hundred_inserts_at_once_are_a_handful_of_transactions(archive: 
 
 
 async def test_a_hundred_refusals_at_once_are_a_handful_of_transactions(archive: Archive) -> None:
+    tasks = [uuid4() for _ in range(100)]
     with counted(archive, "commit") as commits:
-        await asyncio.gather(*[archive.refuse(uuid4(), "m") for _ in range(100)])
-    assert 1 <= len(commits) <= 3
+        await asyncio.gather(*[archive.doubt(task_id, "m") for task_id in tasks])
+        barred = await asyncio.gather(*[archive.refuse(task_id, "m") for task_id in (*tasks, uuid4())])
+    assert barred == [True] * 100 + [False]
+    assert 2 <= len(commits) <= 6
 
 
 async def test_a_hundred_questions_at_once_are_a_handful_of_statements(archive: Archive) -> None:

@@ -63,11 +63,12 @@ async def test_everything_is_unavailable_at_once_and_answered_again_afterwards(
         archive.insert(during),
         archive.find(before.task.id),
         archive.against(before.task.id, 1, "m"),
+        archive.doubt(before.task.id, "m"),
         archive.refuse(before.task.id, "m"),
-        archive.lift_refusal(before.task.id, "m"),
+        archive.lift_doubt(before.task.id, "m"),
         archive.forget(before.task.id, OWNER),
         archive.page(OWNER, limit=1),
-        archive.purge(ended_before=CREATED, refused_before=CREATED, limit=1),
+        archive.purge(ended_before=CREATED, refused_before=CREATED, doubted_before=CREATED, limit=1),
         archive.expired_results(CREATED, limit=1),
     )
     began = time.monotonic()

@@ -1,14 +1,16 @@
 """Migrations: once, however many run them, and nobody starts without them."""
 
 import asyncio
+from uuid import uuid4
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from app.archive.archive import open_archive
+from app.archive.archive import Refused, open_archive
 from app.archive.engine import open_database
 from app.archive.schema import REVISION, VERSION_TABLE
 from app.archive.tables import metadata
@@ -30,6 +32,22 @@ async def test_the_migrations_make_exactly_the_tables_that_the_code_knows(new_ur
 
     async with open_database(new_url) as database:
         assert await database.read(differences) == []
+
+
+async def test_what_was_refused_before_there_were_doubts_stays_refused(new_url: str) -> None:
+    task_id = uuid4()
+
+    def refuse_as_of_old(connection: Connection) -> None:
+        config = migrations()
+        config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO refused VALUES (:task, 'm', 1)"), {"task": str(task_id)})
+
+    async with open_database(new_url, create=True) as database:
+        await database.write(refuse_as_of_old)
+    await upgrade(new_url)
+    async with open_archive(new_url) as archive:
+        assert await archive.against(task_id, 1, "m") == Refused()
 
 
 async def test_upgrading_again_changes_nothing(new_url: str) -> None:

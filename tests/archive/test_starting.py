@@ -3,7 +3,7 @@
 import asyncio
 from uuid import uuid4
 
-from app.archive.archive import Archive, Forgotten, Refused
+from app.archive.archive import Archive, Doubted, Forgotten, Refused
 from tests.archive.builders import OWNER, ended_task, failed_task
 
 
@@ -23,22 +23,43 @@ async def test_a_row_stands_against_its_own_run_and_earlier_ones_only(archive: A
 
 async def test_a_refusal_bars_exactly_its_message(archive: Archive) -> None:
     task_id = uuid4()
-    await archive.refuse(task_id, "m1")
-    await archive.refuse(task_id, "m1")
+    await archive.doubt(task_id, "m1")
+    assert await archive.refuse(task_id, "m1")
+    assert await archive.refuse(task_id, "m1")
     assert await archive.against(task_id, 1, "m1") == Refused()
     assert await archive.against(task_id, 1, "m2") is None
     assert await archive.against(uuid4(), 1, "m1") is None
     assert await archive.find(task_id) is None
 
 
-async def test_a_refusal_that_is_lifted_bars_nothing(archive: Archive) -> None:
+async def test_a_message_is_in_doubt_before_it_is_refused_and_never_again_afterwards(archive: Archive) -> None:
     task_id = uuid4()
-    await archive.refuse(task_id, "m1")
-    await archive.refuse(task_id, "m2")
-    await archive.lift_refusal(task_id, "m1")
-    await archive.lift_refusal(task_id, "m1")
+    await archive.doubt(task_id, "m1")
+    await archive.doubt(task_id, "m1")
+    assert await archive.against(task_id, 1, "m1") == Doubted()
+    assert await archive.against(task_id, 1, "m2") is None
+    assert await archive.find(task_id) is None
+    assert await archive.refuse(task_id, "m1")
+    await archive.doubt(task_id, "m1")
+    await archive.lift_doubt(task_id, "m1")
+    assert await archive.against(task_id, 1, "m1") == Refused()
+
+
+async def test_a_doubt_that_is_lifted_bars_nothing(archive: Archive) -> None:
+    task_id = uuid4()
+    await archive.doubt(task_id, "m1")
+    await archive.doubt(task_id, "m2")
+    await archive.lift_doubt(task_id, "m1")
+    await archive.lift_doubt(task_id, "m1")
     assert await archive.against(task_id, 1, "m1") is None
-    assert await archive.against(task_id, 1, "m2") == Refused()
+    assert await archive.against(task_id, 1, "m2") == Doubted()
+
+
+async def test_an_end_may_be_asked_for_from_a_run_on(archive: Archive) -> None:
+    failed = failed_task()
+    await archive.insert(failed)
+    assert await archive.find(failed.task.id, run=1) == failed
+    assert await archive.find(failed.task.id, run=2) is None
 
 
 async def test_questions_asked_together_get_their_own_answers(archive: Archive) -> None:
@@ -46,6 +67,7 @@ async def test_questions_asked_together_get_their_own_answers(archive: Archive) 
     done, failed, gone = ended_task(), failed_task(), ended_task()
     for task in (done, failed, gone):
         await archive.insert(task)
+        await archive.doubt(task.task.id, "m")
         await archive.refuse(task.task.id, "m")
     await archive.forget(gone.task.id, OWNER)
     of_done, of_next, of_other, of_gone, of_nobody, found = await asyncio.gather(

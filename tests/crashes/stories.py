@@ -95,6 +95,16 @@ async def is_nothing(stage: Stage) -> None:
     assert (await stage.ask("GET")).status_code == 404
 
 
+def is_nothing_but(refusal: str) -> Story:
+    """The caller's task does not exist, and its message is `doubted`, or `refused`."""
+
+    async def story(stage: Stage) -> None:
+        await is_nothing(stage)
+        assert stage.service.refusals(stage.task_id) == [refusal]
+
+    return story
+
+
 async def is_not_found(stage: Stage) -> None:
     """The caller's task does not exist any more, and is in no list."""
     await is_nothing(stage)

@@ -94,7 +94,7 @@ TABLE: Final = (
         after=stories.replays,
     ),
     Crash(
-        point="after_refusal",
+        point="after_doubt",
         who="API",
         sees=f"{RESET} (the confirm was overdue); it may run, and runs once if repeated with the same key",
         recovers="the repetition publishes a message of its own; the late one loses",
@@ -106,11 +106,23 @@ TABLE: Final = (
     Crash(
         point="after_abort",
         who="API",
+        sees=f"{RESET} (the confirm was overdue); does not run; a repetition is a new submission of the same id",
+        recovers="the late message finds the tombstone, and is dropped; had Redis lost that, it would wait until "
+        "housekeeping lifts the doubt in SQL, and run",
+        how_fast="at once; the doubt after two minutes at most",
+        provoke=stories.submits_unconfirmed,
+        before=stories.is_nothing_but("doubted"),
+        then=stories.never_ran_until_repeated,
+        environment={"LONGHAUL_PUBLISH_TIMEOUT_SECONDS": "2"},
+    ),
+    Crash(
+        point="after_refusal",
+        who="API",
         sees=f"{RESET} (the confirm was overdue); never runs; a repetition is a new submission of the same id",
         recovers="the late message finds the tombstone, or the refusal in SQL, and is dropped",
         how_fast="at once",
         provoke=stories.submits_unconfirmed,
-        before=stories.is_nothing,
+        before=stories.is_nothing_but("refused"),
         then=stories.never_ran_until_repeated,
         environment={"LONGHAUL_PUBLISH_TIMEOUT_SECONDS": "2"},
     ),

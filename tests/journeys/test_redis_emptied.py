@@ -5,11 +5,13 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from uuid import UUID
 
 import aio_pika
 import httpx
 import pytest
 
+from app.archive.archive import open_archive
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
 from tests.support.waiting import wait_until
@@ -105,6 +107,31 @@ async def test_a_job_that_was_handed_over_keeps_its_message(stage: Theatre, call
     assert (await stage.ended(caller, task_id))["status"] == "CANCELLED"
     assert stage.rows(task_id) == [(1, "CANCELLED")]
     assert stage.count_of(task_id) == {"begun": 1, 0: 1}
+    worker.end(patience=10)
+
+
+async def test_a_message_in_doubt_waits_until_that_is_decided(stage: Theatre, caller: httpx.AsyncClient) -> None:
+    """An API is about to refuse it, and Redis does not know the task: it may turn out to be alive, by this message."""
+    doubted, refused = [await stage.submit(caller, "later") for _ in range(2)]
+    async with open_archive(stage.settings.archive_url.get_secret_value()) as archive:
+        guards = {task_id: (await stage.hash_of(task_id))["guard"] for task_id in (doubted, refused)}
+        for task_id, message_id in guards.items():
+            await archive.doubt(UUID(task_id), message_id)
+        await archive.refuse(UUID(refused), guards[refused])
+        await stage.empty_redis()
+        await stage.let_epochs_grow_old()
+        worker = await stage.worker("judge", serves=["later"])
+
+        async def told_apart() -> bool:
+            lines = stage.log_of("judge").splitlines()
+            waits = any("parked until it can be decided" in line and doubted in line for line in lines)
+            return waits and any("dropped a message" in line and refused in line for line in lines)
+
+        await wait_until(told_apart, what="the wait of the one and the end of the other")
+        assert stage.effects_of(doubted) == []
+        await archive.lift_doubt(UUID(doubted), guards[doubted])
+    await ended_once(stage, caller, doubted, attempt=1)
+    assert stage.effects_of(refused) == []
     worker.end(patience=10)
 
 

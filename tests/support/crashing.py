@@ -187,6 +187,13 @@ class Theatre(Service):
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as archive:
             return list(archive.execute("SELECT run, status FROM ended WHERE task_id = ? ORDER BY run", [task_id]))
 
+    def refusals(self, task_id: str) -> list[str]:
+        """Of each of the task's messages that SQL bars: `doubted` or `refused`."""
+        file = self.settings.archive_url.get_secret_value().removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as archive:
+            found = archive.execute("SELECT in_doubt FROM refused WHERE task_id = ?", [task_id])
+            return ["doubted" if in_doubt else "refused" for (in_doubt,) in found]
+
     def effects_of(self, task_id: str) -> list[dict[str, Any]]:
         """Each effect that the task has had, in order."""
         file = self.effects / task_id

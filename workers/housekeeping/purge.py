@@ -1,4 +1,4 @@
-"""Purge: removes what is past its time: result files, and rows of the archive."""
+"""Purge: removes what is past its time: result files, and rows of the archive; also doubts whose request has died."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,9 @@ INTERVAL: Final = timedelta(minutes=1)
 PORTION: Final = 200
 REFUSED_FOR: Final = timedelta(days=7)
 """How long a refused message is remembered: longer than any broker keeps one that nobody has consumed."""
+DOUBTED_FOR: Final = timedelta(minutes=1)
+"""After so long nobody decides about a doubtful message any more: a request takes seconds for that. Unless it finds its
+tombstone, the message may run. A request that stood still for longer finds its doubt gone, and refuses nothing."""
 
 
 class Purge:
@@ -32,4 +35,9 @@ class Purge:
         for one in expired:
             await self._results.remove(one.task_id)
         await self._archive.results_removed(expired)
-        await self._archive.purge(ended_before=now - self._retention, refused_before=now - REFUSED_FOR, limit=PORTION)
+        await self._archive.purge(
+            ended_before=now - self._retention,
+            refused_before=now - REFUSED_FOR,
+            doubted_before=now - DOUBTED_FOR,
+            limit=PORTION,
+        )

@@ -133,12 +133,12 @@ class Redriver:
             log.warning("a task could not be given a new message", task_id=task.task_id, reason=error.detail)
 
     async def _has_ended(self, task_id: UUID, run: int) -> bool:
-        match await self._archive.against(task_id, run, ""):
+        match await self._archive.find(task_id, run=run):
             case EndedTask(task=ended):
                 await self._tasks.settle(ended)
             case Forgotten(owner_id=owner):
                 await self._tasks.forget(task_id, owner, again=True)
-            case _:
+            case None:
                 return False
         return True
 
