@@ -109,20 +109,19 @@ class Execution:
                 return claim
             if claim.what == "MISSING":
                 await self._until_answered(lambda: desk.lists.add(envelope))
-            match await self._bar(envelope, begun=claim.what == "EXPIRED"):
-                case None:
-                    asked = claim
-                case Bar.DOUBTED:
-                    return Wait(UNDECIDED_WAIT)
-                case bar:
-                    return Drop(bar)
+            bar = await self._bar(envelope, begun=claim.what in ("EXPIRED", "MARKED"))
+            if bar is Bar.DOUBTED or (bar is None and claim.what == "MARKED"):
+                return Wait(UNDECIDED_WAIT)
+            if bar is not None:
+                return Drop(bar)
+            asked = claim
 
     async def _bar(self, envelope: Envelope, *, begun: bool) -> Bar | None:
         """Return why the archive bars this message from starting its task, if it does; and show there what it knows.
 
         Args:
             envelope: What the message carries.
-            begun: The task has begun, and only its end matters: a copy of a refused message may guard it by now.
+            begun: The task has begun before, and only its end matters: a copy of a refused message may guard it by now.
         """
         archive, tasks = self._desk.archive, self._desk.tasks
         task_id, run = envelope.task_id, envelope.run

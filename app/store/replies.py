@@ -8,7 +8,7 @@ from uuid import UUID
 from app.domain.task import Task
 
 Held = Literal["HELD", "CANCEL", "LOST", "MISSING"]
-Question = Literal["MISSING", "CREATED", "EXPIRED"]
+Question = Literal["MISSING", "CREATED", "EXPIRED", "MARKED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask the archive what stands against this message, and claim again with this answer in hand."""
+    """Ask the archive what stands against this message, and claim again with this answer in hand.
+
+    MARKED is a DELETE under way, or one that has died: if nothing stands against the message, it waits.
+    """
 
     what: Question
     epoch: bytes

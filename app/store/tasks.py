@@ -50,6 +50,7 @@ from app.store.replies import (
 )
 
 CREATED_TTL: Final = timedelta(seconds=60)
+FIRST_MARK_TTL: Final = timedelta(seconds=60)
 TOMBSTONE_TTL: Final = timedelta(hours=24)
 
 SCRIPTS: Final = (
@@ -395,12 +396,20 @@ class TaskStore:
     async def forget(self, task_id: UUID, owner: str, *, again: bool = False) -> bool:
         """Mark a task as deleted; False if it has not ended, and nothing was changed.
 
+        The first mark goes after 60 s: should the caller die before it has blanked the row, it has promised nothing.
+
         Args:
             task_id: The task.
             owner: The owner's digest.
-            again: After its row was blanked: mark it whatever is there.
+            again: After its row was blanked: mark it whatever is there, and for good.
         """
-        reply = await self._scripts["forget"](task_id, owner=owner, ttl=self._status_ttl, again=int(again))
+        reply = await self._scripts["forget"](
+            task_id,
+            owner=owner,
+            ttl=self._status_ttl,
+            patience=span_milliseconds(FIRST_MARK_TTL),
+            again=int(again),
+        )
         return bool(reply == b"FORGOTTEN")
 
     # --- housekeeping

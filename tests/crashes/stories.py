@@ -156,8 +156,10 @@ async def can_be_retried_later(stage: Stage) -> None:
 
 
 async def is_half_deleted(stage: Stage) -> None:
-    """It is still there, but cannot be brought to life; the caller deletes it again."""
+    """It is still there, but cannot be brought to life for the time being; the caller deletes it again."""
     await stage.has_died()
+    async with stage.service.operator() as redis:
+        assert 0 < await redis.pttl(task_key(UUID(stage.task_id))) <= 60_000
     assert (await stage.ask("GET")).json()["status"] == "CANCELLED"
     assert (await stage.ask("POST", "retry")).status_code == 410
     assert (await stage.ask("DELETE")).status_code == 204

@@ -163,9 +163,9 @@ TABLE: Final = (
     Crash(
         point="after_forget_mark",
         who="API",
-        sees=f"{RESET}; still there, but a retry gets 410; DELETE again: 204",
-        recovers="the repetition; its message, should one be left, is dropped",
-        how_fast="with the repetition",
+        sees=f"{RESET}; still there, but a retry gets 410 for up to 60 s; DELETE again: 204",
+        recovers="the repetition; without one the mark goes by itself, and nothing was deleted; messages wait for it",
+        how_fast="with the repetition; the mark after 60 s",
         provoke=stories.deletes,
         before=stories.is_half_deleted,
         status="deleted",

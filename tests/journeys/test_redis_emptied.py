@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import aio_pika
@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from app.archive.archive import open_archive
+from app.store.keys import task_key
+from app.store.tasks import TaskStore
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
 from tests.support.waiting import wait_until
@@ -110,27 +112,42 @@ async def test_a_job_that_was_handed_over_keeps_its_message(stage: Theatre, call
     worker.end(patience=10)
 
 
-async def test_a_message_in_doubt_waits_until_that_is_decided(stage: Theatre, caller: httpx.AsyncClient) -> None:
-    """An API is about to refuse it, and Redis does not know the task: it may turn out to be alive, by this message."""
-    doubted, refused = [await stage.submit(caller, "later") for _ in range(2)]
-    async with open_archive(stage.settings.archive_url.get_secret_value()) as archive:
-        guards = {task_id: (await stage.hash_of(task_id))["guard"] for task_id in (doubted, refused)}
+async def test_a_message_waits_while_nobody_can_say_whether_it_may_start(
+    stage: Theatre, caller: httpx.AsyncClient
+) -> None:
+    """Dropped too early it would be the last of a task that was promised.
+
+    One is in doubt: an API is about to refuse it, or to find out that it runs. The other is a retry, on whose missing
+    hash a DELETE of the run before has put its first mark, and then died.
+    """
+    doubted, refused, marked = [await stage.submit(caller, "later") for _ in range(3)]
+    await caller.post(f"/v1/workload/{marked}/cancel")
+    assert (await caller.post(f"/v1/workload/{marked}/retry")).status_code == 202
+    guards = {task_id: (await stage.hash_of(task_id))["guard"] for task_id in (doubted, refused)}
+    async with open_archive(stage.settings.archive_url.get_secret_value()) as archive, stage.operator() as redis:
         for task_id, message_id in guards.items():
             await archive.doubt(UUID(task_id), message_id)
         await archive.refuse(UUID(refused), guards[refused])
         await stage.empty_redis()
         await stage.let_epochs_grow_old()
+        await TaskStore(redis, lease=timedelta(seconds=3), status_ttl=timedelta(hours=1)).forget(UUID(marked), "owner")
         worker = await stage.worker("judge", serves=["later"])
 
         async def told_apart() -> bool:
             lines = stage.log_of("judge").splitlines()
-            waits = any("parked until it can be decided" in line and doubted in line for line in lines)
-            return waits and any("dropped a message" in line and refused in line for line in lines)
+            waiting = [line for line in lines if "parked until it can be decided" in line]
+            dropped = [line for line in lines if "dropped a message" in line]
+            return all(any(task_id in line for line in waiting) for task_id in (doubted, marked)) and any(
+                refused in line for line in dropped
+            )
 
-        await wait_until(told_apart, what="the wait of the one and the end of the other")
-        assert stage.effects_of(doubted) == []
+        await wait_until(told_apart, what="the waits of the two, and the end of the third")
+        assert stage.effects_of(doubted) == stage.effects_of(marked) == []
         await archive.lift_doubt(UUID(doubted), guards[doubted])
+        await redis.pexpire(task_key(UUID(marked)), 1)  # instead of waiting
     await ended_once(stage, caller, doubted, attempt=1)
+    assert (await stage.ended(caller, marked))["status"] == "COMPLETED"
+    assert stage.rows(marked) == [(1, "CANCELLED"), (2, "COMPLETED")]
     assert stage.effects_of(refused) == []
     worker.end(patience=10)
 

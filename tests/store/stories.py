@@ -130,6 +130,15 @@ class StoryMachine(ScriptMachine):
             self.the_clock_steps(back)
 
     @precondition(lambda self: self.model.status in TERMINAL)
+    @rule(how=st.sampled_from(["forget", "forget again"]), then=st.sampled_from(["claim", "forget", "forget again"]))
+    def its_owner_deletes_it(self, how: str, then: str) -> None:
+        self.somebody_ends_it(how, "", 0)
+        if then == "claim":
+            self.claim_with(self.cast.message("newest", self.model))
+        else:
+            self.somebody_ends_it(then, "", 0)
+
+    @precondition(lambda self: self.model.status in TERMINAL)
     @rule()
     def the_same_end_comes_of_the_next_run(self) -> None:
         self.somebody_ends_it("settle", self.model.status, 1)

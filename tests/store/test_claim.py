@@ -128,9 +128,22 @@ async def test_what_was_deleted_is_dropped_whatever_the_run(desk: Desk, emptied:
     if emptied:
         await desk.empty_redis()
     epoch = await desk.epoch()
-    assert await desk.store.forget(TASK_ID, "owner")
+    assert await desk.store.forget(TASK_ID, "owner", again=True)
     assert await desk.claim(order("m2", run=2), asked=Ask("MISSING", epoch)) == Drop("forgotten")
     assert (await desk.hash())["status"] == b"forgotten"
+
+
+async def test_while_a_delete_is_under_way_the_archive_is_asked_and_nothing_starts(desk: Desk) -> None:
+    """It may have died, and where Redis was emptied, its mark bars a retry that was promised."""
+    await desk.running(order())
+    await desk.store.settle(ended_task())
+    assert await desk.store.forget(TASK_ID, "owner")
+    before = await desk.hash()
+    for message in (order(), order("m2", run=2)):
+        asked = await desk.claim(message)
+        assert asked == Ask("MARKED", await desk.epoch())
+        assert await desk.claim(message, asked=asked) == asked
+    assert await desk.hash() == before
 
 
 async def test_another_message_is_dropped(desk: Desk) -> None:

@@ -7,13 +7,14 @@ import pytest
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import moment
 from app.domain.task import ResultFile, Task
+from app.store.keys import task_key
 from app.store.replies import Created, Waiting
-from app.store.tasks import CREATED_TTL
+from app.store.tasks import CREATED_TTL, FIRST_MARK_TTL
 from tests.store.cast import sealed
 from tests.store.conftest import Desk, order
 from tests.store.ended import ended_task
 from tests.store.scripts import STATUS_TTL
-from tests.store.stage import BEGINNING, TASK_ID
+from tests.store.stage import BEGINNING, REAL_TIME_MS, TASK_ID
 
 MS = timedelta(milliseconds=1)
 
@@ -138,7 +139,24 @@ async def test_only_what_has_ended_is_forgotten(desk: Desk) -> None:
     await desk.store.settle(ended_task())
     assert await desk.store.forget(TASK_ID, "owner")
     assert await desk.store.find(TASK_ID) is None
-    assert await desk.ttl() is not None
+
+
+async def test_the_first_mark_goes_soon_and_the_second_stays(desk: Desk) -> None:
+    """A DELETE that dies between the two has promised nothing; one that is repeated has its time anew."""
+    await desk.running(order())
+    await desk.store.settle(ended_task())
+    key, soon, long = task_key(TASK_ID), FIRST_MARK_TTL // MS, STATUS_TTL // MS
+    assert await desk.store.forget(TASK_ID, "owner")
+    assert soon - REAL_TIME_MS < (await desk.ttl() or 0) <= soon
+    await desk.redis.pexpire(key, 1_000)
+    assert await desk.store.forget(TASK_ID, "owner")
+    assert soon - REAL_TIME_MS < (await desk.ttl() or 0) <= soon
+    assert await desk.store.forget(TASK_ID, "owner", again=True)
+    assert long - REAL_TIME_MS < (await desk.ttl() or 0) <= long
+    before = await desk.hash()
+    assert await desk.store.forget(TASK_ID, "owner"), "a late first mark"
+    assert await desk.hash() == before
+    assert long - REAL_TIME_MS < (await desk.ttl() or 0) <= long
 
 
 async def test_after_its_row_was_blanked_it_is_forgotten_whatever_is_there(desk: Desk) -> None:

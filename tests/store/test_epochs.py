@@ -96,7 +96,7 @@ async def test_where_nobody_runs_epochs_count_as_old(own_server: RedisServer) ->
     async with open_redis(own_server.url) as client:
         await Epochs(client).count_as_old()
         store = TaskStore(client, lease=LEASE, status_ttl=timedelta(hours=1))
-        await store.forget(TASK_ID, "owner")
+        await store.forget(TASK_ID, "owner", again=True)
         assert await claim(store) == Drop("forgotten")
         await client.delete(task_key(TASK_ID))
         assert not isinstance(await claim(store), Wait)

@@ -8,10 +8,12 @@
 --       | {'PARK', ms}        come again after so long: publish the copy, promote it, acknowledge
 --       | {'WAIT', ms}        a young epoch: publish the same message for later, acknowledge
 --       | {'ASK', what, epoch} ask the archive what stands against this message, and claim again
+--                              MARKED: a DELETE is under way: drop it if the archive has its end or forgot it, else wait
 --       | {'DROP', why}       acknowledge
 local lease, run = tonumber(A.lease), tonumber(A.run)
 local id, young = epoch()
-local status, stored_run, guard, next_guard, nonce = get('status', 'run', 'guard', 'next_guard', 'claim_nonce')
+local status, stored_run, guard, next_guard, nonce, provisional =
+  get('status', 'run', 'guard', 'next_guard', 'claim_nonce', 'provisional')
 
 local function taken(rebuilt)
   local attempt, token, cancel, charged, checkpoint = get('attempt', 'token', 'cancel', 'charged', 'checkpoint')
@@ -29,6 +31,9 @@ if status and nonce == A.nonce then -- sent twice: the same answer again
   return taken('1')
 end
 if status == 'forgotten' then -- of whatever run: DELETE may have found no hash to learn it from
+  if provisional then -- DELETE may have died, and promised nothing
+    return {'ASK', 'MARKED', id}
+  end
   return {'DROP', status}
 end
 if status and tonumber(stored_run) > run then

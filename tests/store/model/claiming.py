@@ -31,7 +31,7 @@ def _refused(s: Shard, a: Arguments, epoch: bytes, young: int) -> Reply:
     if s.hash and s.hash.get("claim_nonce") == a["nonce"]:
         return _taken(s, rebuilt=True)
     if s.status == "forgotten":
-        return ["DROP", "forgotten"]
+        return ["ASK", "MARKED", epoch] if "provisional" in s.hash else ["DROP", "forgotten"]
     if s.run > run:
         return ["DROP", "a later run"]
     if not s.hash or s.run < run:

@@ -33,11 +33,14 @@ def cancel(s: Shard, a: Arguments) -> Reply:
 
 
 def forget(s: Shard, a: Arguments) -> Reply:
-    """Mark it as deleted."""
-    if s.status in (*ALIVE, "created") and not a.says("again"):
-        return "ALIVE"
+    """Mark it as deleted: for the time being, or for good once its row is blanked."""
+    if not a.says("again"):
+        if s.status in (*ALIVE, "created"):
+            return "ALIVE"
+        if s.status == "forgotten" and "provisional" not in s.hash:
+            return "FORGOTTEN"
     run, seq = s.run, s.number("seq")
     s.hash = {}
-    s.put(status="forgotten", owner=a["owner"], run=run, seq=seq)
-    s.ttl, s.live = a.number("ttl"), None
+    s.put(status="forgotten", owner=a["owner"], run=run, seq=seq, provisional=None if a.says("again") else 1)
+    s.ttl, s.live = a.number("ttl" if a.says("again") else "patience"), None
     return "FORGOTTEN"
