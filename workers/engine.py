@@ -23,6 +23,7 @@ from workers.consumer import Consumer
 from workers.desk import Desk
 from workers.execution import Execution
 from workers.executors.process import ProcessExecutor
+from workers.executors.watch import Limits
 from workers.housekeeping.wiring import housekeeper
 from workers.registry import Registry
 
@@ -64,7 +65,8 @@ class Engine:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         async with open_resources(self._settings, name=f"worker-engine {worker}") as resources:
             queues = served_queues(resources, self._registry)
-            processes = ProcessExecutor(self._settings.handlers)
+            limits = Limits(self._settings.max_rss_mb, self._settings.stall_timeout_seconds)
+            processes = ProcessExecutor(self._settings.handlers, limits)
             core = core_services(resources)
             desk = self._desk(resources, core, processes, worker)
             keeper = housekeeper(resources, core, worker)
