@@ -6,7 +6,7 @@ so that whoever watches it sees it, and a new one begins with new connections.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -29,13 +29,13 @@ class RedisUnreachable(LonghaulError):
 class RedisWatch:
     """Of one engine."""
 
-    def __init__(self, redis: Redis, *, patience: timedelta, in_hand: Callable[[], Iterable[UUID]]) -> None:
+    def __init__(self, redis: Redis, *, patience: timedelta, in_hand: Sequence[UUID]) -> None:
         """Begin with a Redis that answers.
 
         Args:
             redis: The engine's client.
             patience: How long Redis may stay away.
-            in_hand: The tasks that the engine works on at the moment.
+            in_hand: The tasks that the engine works on; it changes with them.
         """
         self._redis = redis
         self._patience = patience.total_seconds()
@@ -67,6 +67,7 @@ class RedisWatch:
 
     def _give_up(self) -> None:
         # These lines stand as operators have always known them: without fields, a task by its first eight characters.
-        for task_id in sorted({str(task_id) for task_id in self._in_hand()}):
-            log.critical(f"Task {task_id[:8]} failed: Redis unreachable.")
+        for task_id in sorted({str(task_id) for task_id in self._in_hand}):
+            sentence = f"Task {task_id[:8]} failed: Redis unreachable."
+            log.critical(sentence)
         raise RedisUnreachable
