@@ -13,7 +13,6 @@ from tests.support.processes import runs
 from tests.support.waiting import wait_until
 from tests.workers.executors.conftest import DEEDS, Bench, Recorder, bench_with, marked
 from workers.executors import process
-from workers.executors.proc import oom_kills
 from workers.executors.watch import Limits
 from workers.outcome import AttemptFailed, Result
 
@@ -204,8 +203,3 @@ async def test_a_job_that_the_kernel_kills_for_want_of_memory_is_told_as_such(tm
             with pytest.raises(AttemptFailed, match="killed by SIGKILL") as caught:  # and the next one is told apart
                 await bench.do("die", number=signal.SIGKILL)
             assert caught.value.kind == "worker-lost"
-
-
-def test_the_kernels_kills_are_counted_where_it_tells_them() -> None:
-    """Where it does not, None; never an error."""
-    assert oom_kills() is None or isinstance(oom_kills(), int)
