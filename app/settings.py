@@ -154,6 +154,22 @@ class Settings(Section):
     consumer_handover_seconds: float = Field(
         default=600, ge=1, description="After how long a running job leaves a copy in the queue and acknowledges."
     )
+    max_rss_mb: int = Field(
+        default=1024,
+        ge=256,
+        le=4096,
+        description="Memory, in MiB, of the engine itself (over it: no new jobs, and a restart when it is idle), and "
+        "of each job's processes together (over it: they are killed).",
+    )
+    stall_timeout_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=86_400,
+        description="How long a job's process may show no sign of life, neither a pulse nor CPU time; 0: for ever.",
+    )
+    redis_patience_seconds: float = Field(
+        default=60, ge=1, le=86_400, description="How long Redis may be away before a worker gives up, with status 1."
+    )
     cancel_grace_seconds: float = Field(default=10, ge=0, description="Until a handler that ignores it is killed.")
     retry_base_seconds: float = Field(default=2, gt=0, description="Bound of the first retry's delay; it doubles.")
     retry_cap_seconds: float = Field(default=300, gt=0, description="Upper bound of every retry's delay.")

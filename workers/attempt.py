@@ -5,12 +5,8 @@ hand-over a confirmed copy does, and no delivery is held.
 """
 
 import asyncio
-import contextlib
 import json
 import random
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,9 +35,10 @@ from workers.lease import Lease
 from workers.outcome import AttemptFailed, Result
 from workers.registry import Handler
 from workers.reporting import LeaseReporter
+from workers.workspaces import workspace
 
 HANDLER_TASK: Final = "handler"
-"""The name of the asyncio tasks that run handlers."""
+"""How the names of the asyncio tasks begin that run handlers; then comes the action's name."""
 RETRY_SECONDS: Final = 1.0
 STOPPING_SECONDS: Final = 3.0
 """Of the engine's RELEASE_SECONDS, what giving back may take; stopping the handler takes of them, too."""
@@ -119,8 +116,9 @@ class Attempt:
         """
         lease, asked_to_stop = self._lease, asyncio.Event()
         timeout = lease.envelope.timeout_seconds
-        with _workspace() as workspace:
-            work = asyncio.create_task(self._result(workspace, asked_to_stop), name=HANDLER_TASK)
+        with workspace(self._desk.workspaces) as directory:
+            name = f"{HANDLER_TASK} {lease.envelope.action}"
+            work = asyncio.create_task(self._result(directory, asked_to_stop), name=name)
             signs = {
                 asyncio.create_task(sign.wait()): sign
                 for sign in (lease.lost, lease.cancel_requested, self._desk.stopping_hard)
@@ -163,7 +161,7 @@ class Attempt:
             work.cancel()
         await asyncio.wait([work], timeout=self._desk.cancel_grace.total_seconds())
 
-    async def _result(self, workspace: Path, asked_to_stop: asyncio.Event) -> Result:
+    async def _result(self, directory: Path, asked_to_stop: asyncio.Event) -> Result:
         desk, envelope = self._desk, self._lease.envelope
         params = self._params()
         reporter = LeaseReporter(self._lease, desk.results)
@@ -173,7 +171,7 @@ class Attempt:
             token=self._lease.token,
             checkpoint=envelope.checkpoint,
             datasets=desk.datasets,
-            workspace=workspace,
+            workspace=directory,
         )
         if self._handler.blocking:
             result = await desk.processes.run(context, params, reporter, asked_to_stop)
@@ -279,12 +277,3 @@ async def _ended(work: asyncio.Task[Result], signs: list[asyncio.Task[Any]]) -> 
     _, stubborn = await asyncio.wait([work], timeout=STUBBORN_SECONDS)
     if stubborn:
         log.error("a handler does not stop when it is cancelled; left behind")
-
-
-@contextlib.contextmanager
-def _workspace() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="longhaul-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

@@ -41,6 +41,10 @@ def work(
     SIGTERM (or Ctrl-C) lets running jobs end for `shutdown_seconds` and gives back the rest, to go on from their last
     checkpoint elsewhere; a second one gives them back at once.
 
+    Exit status: 0 after a SIGTERM; 1 when a server cannot be reached at the start, or Redis stays away for longer than
+    redis_patience_seconds; 75 when it has grown past max_rss_mb, has done its jobs, and another should take its place;
+    78 when the configuration cannot be used.
+
     Example: worker-engine --config /etc/worker/config.yaml
     """
     settings = load_settings(config)
@@ -51,11 +55,12 @@ def work(
     configure_logging(settings.log)
     arm_crash_point(development=settings.development)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_work(settings))
+        status = runner.run(_work(settings))
+    raise typer.Exit(status)
 
 
-async def _work(settings: Settings) -> None:
-    await Engine(settings).run()
+async def _work(settings: Settings) -> int:
+    return await Engine(settings).run()
 
 
 def _check(settings: Settings) -> None:

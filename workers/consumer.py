@@ -59,20 +59,28 @@ class Consumer:
             await asyncio.wait(self._executions)
 
     async def _consume(self) -> None:
-        """Consume over one channel, until it is closed or the engine stops."""
+        """Consume over one channel, until it is closed, the broker cancels the consumer, or the engine stops."""
         connection = await self._stop_or(self._connection.connected())
         if connection is None:
             return
         channel: AbstractChannel = await connection.channel(publisher_confirms=False)
-        closed = asyncio.Event()
-        channel.close_callbacks.add(lambda *_: closed.set())
+        over = asyncio.Event()
+        channel.close_callbacks.add(lambda *_: over.set())
+        underlay = await channel.get_underlay_channel()
+
+        async def cancelled(_: object) -> None:
+            log.warning("the broker has cancelled the consumer", queue=self._queue)
+            over.set()
+
+        # As when the queue was deleted. The channel stays open: what runs acknowledges over it.
+        underlay.on_consumer_cancel_callbacks.add(cancelled)
         await channel.set_qos(prefetch_count=self._settings.prefetch)
         queue = await channel.get_queue(self._queue, ensure=True)
         tag = await queue.consume(self._received)
         log.info("consuming", queue=self._queue, prefetch=self._settings.prefetch, slots=self._settings.concurrency)
-        await self._stop_or(closed.wait())
-        if self._stopping.is_set() and not closed.is_set():
-            await queue.cancel(tag)  # the channel stays open: what runs acknowledges over it
+        await self._stop_or(over.wait())
+        if self._stopping.is_set() and not over.is_set():
+            await queue.cancel(tag)  # the channel stays open here, too
 
     async def _stop_or(self, awaitable: Awaitable[Value]) -> Value | None:
         """Wait for something, or until the engine stops."""

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
 
 from app.archive.archive import Archive
 from app.broker.publisher import Publisher
@@ -33,6 +35,10 @@ class Desk:
     registry: Registry
     processes: ProcessExecutor
     datasets: dict[int, Dataset]
+    workspaces: Path
+    """The directory below which each attempt has one of its own."""
+    in_hand: list[UUID]
+    """The tasks that are worked on at the moment, once for each delivery."""
     stopping_hard: asyncio.Event
     """Set when running jobs must be given back."""
     handover: timedelta

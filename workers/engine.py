@@ -1,15 +1,18 @@
 """Engine: all that runs in a worker process, and the order in which it stops.
 
-Stopping: 1. no consumer takes anything new, and what was prefetched goes back; 2. running jobs may end for as long as
-`shutdown_seconds` allow; 3. the rest is stopped, and released uncharged, to go on from its checkpoint elsewhere;
-4. the fork server ends, and the connections close.
+Stopping, on a signal: 1. no consumer takes anything new, and what was prefetched goes back; 2. running jobs may end for
+as long as `shutdown_seconds` allow; 3. the rest is stopped, and released uncharged, to go on from its checkpoint
+elsewhere; 4. the fork server ends, and the connections close. An engine that has grown too large stops by itself, for
+another to take its place: it takes nothing new, and keeps house, until its last job has ended, however long that takes.
 """
 
 import asyncio
 import os
 import signal
 import socket
+import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from app.broker.delivery import Delivery
@@ -23,11 +26,22 @@ from workers.consumer import Consumer
 from workers.desk import Desk
 from workers.execution import Execution
 from workers.executors.process import ProcessExecutor
+from workers.executors.watch import Limits
 from workers.housekeeping.wiring import housekeeper
+from workers.redis_watch import RedisUnreachable, RedisWatch
 from workers.registry import Registry
+from workers.vitals import require_room, watch_loop, watch_memory
+from workers.workspaces import open_workspaces
 
 RELEASE_SECONDS: Final = 5.0
 """Of `shutdown_seconds`, what is kept for giving back the jobs that have not ended."""
+
+EXIT_UNREACHABLE: Final = 1
+"""Redis stayed away."""
+EXIT_OUTGROWN: Final = 75
+"""EX_TEMPFAIL of sysexits.h: nothing is wrong, start another engine."""
+LEAVING_SECONDS: Final = 10.0
+"""How long an engine that gives up may take to close what it has open, which may not answer either."""
 
 log = get_log("engine")
 
@@ -44,16 +58,23 @@ class Engine:
         self._settings = settings
         self._registry = Registry(settings.handlers)
         self._stopping = asyncio.Event()
+        """Nothing new is taken."""
+        self._told_to_stop = asyncio.Event()
+        self._house_closed = asyncio.Event()
         self._stopping_hard = asyncio.Event()
 
     def stop(self) -> None:
         """Begin to stop. A second call stops at once."""
-        if self._stopping.is_set():
+        if self._told_to_stop.is_set():
             self._stopping_hard.set()
-        self._stopping.set()
+        for event in (self._told_to_stop, self._stopping, self._house_closed):
+            event.set()
 
-    async def run(self) -> None:
-        """Work until `stop` is called.
+    async def run(self) -> int:
+        """Work until `stop` is called, or the engine cannot go on.
+
+        Returns:
+            The exit status: 0, EXIT_UNREACHABLE or EXIT_OUTGROWN.
 
         Raises:
             ConfigurationError, StoreUnavailable, BrokerUnavailable: As for `open_resources`.
@@ -62,28 +83,58 @@ class Engine:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        async with open_resources(self._settings, name=f"worker-engine {worker}") as resources:
-            queues = served_queues(resources, self._registry)
-            processes = ProcessExecutor(self._settings.handlers)
-            core = core_services(resources)
-            desk = self._desk(resources, core, processes, worker)
-            keeper = housekeeper(resources, core, worker)
-            try:
-                async with (
-                    side_task(resources.consuming.run(), name="consuming"),
-                    side_task(self._limit_the_stop(), name="stop"),
-                    asyncio.TaskGroup() as group,
-                ):
-                    for queue in queues:
-                        group.create_task(self._consumer(queue, resources, desk).run(), name=f"consumer {queue}")
-                    group.create_task(keeper.run(self._stopping), name="housekeeping")
-            finally:
-                await processes.aclose()
+        with open_workspaces() as workspaces:
+            async with open_resources(self._settings, name=f"worker-engine {worker}") as resources:
+                try:
+                    await self._work(resources, worker, workspaces)
+                    status = 0 if self._told_to_stop.is_set() else EXIT_OUTGROWN
+                except* RedisUnreachable:
+                    status = EXIT_UNREACHABLE
+                    _leave_in_time(status)
+        if status == EXIT_UNREACHABLE:
+            return status  # what still runs is cancelled with the loop
         log.info("stopped")
-        _leave_the_stubborn_behind()
+        _leave_the_stubborn_behind(status)
+        return status
+
+    async def _work(self, resources: Resources, worker: str, workspaces: Path) -> None:
+        """Work until there is nothing left to do.
+
+        Raises:
+            ExceptionGroup: Of RedisUnreachable.
+        """
+        settings = self._settings
+        queues = served_queues(resources, self._registry)
+        limits = Limits(settings.max_rss_mb, settings.stall_timeout_seconds)
+        processes = ProcessExecutor(settings.handlers, limits)
+        core = core_services(resources)
+        desk = self._desk(resources, core, processes, worker, workspaces)
+        keeper = housekeeper(resources, core, worker)
+        patience = timedelta(seconds=settings.redis_patience_seconds)
+        redis = RedisWatch(resources.redis, patience=patience, in_hand=desk.in_hand)
+        require_room(settings.max_rss_mb)
+        try:
+            async with (
+                side_task(resources.consuming.run(), name="consuming"),
+                side_task(self._limit_the_stop(), name="stop"),
+                side_task(watch_memory(settings.max_rss_mb, self._stopping.set), name="memory"),
+                side_task(watch_loop(), name="loop"),
+                asyncio.TaskGroup() as group,
+            ):
+                watching = group.create_task(redis.run(), name="Redis")
+                keeping = group.create_task(keeper.run(self._house_closed), name="housekeeping")
+                async with asyncio.TaskGroup() as consumers:
+                    for queue in queues:
+                        consumer = self._consumer(queue, resources, desk)
+                        consumers.create_task(consumer.run(), name=f"consumer {queue}")
+                self._house_closed.set()
+                await keeping
+                watching.cancel()
+        finally:
+            await processes.aclose()
 
     async def _limit_the_stop(self) -> None:
-        await self._stopping.wait()
+        await self._told_to_stop.wait()
         log.info("stopping")
         try:
             async with asyncio.timeout(max(0.0, self._settings.shutdown_seconds - RELEASE_SECONDS)):
@@ -91,7 +142,9 @@ class Engine:
         except TimeoutError:
             self._stopping_hard.set()
 
-    def _desk(self, resources: Resources, core: CoreServices, processes: ProcessExecutor, worker: str) -> Desk:
+    def _desk(
+        self, resources: Resources, core: CoreServices, processes: ProcessExecutor, worker: str, workspaces: Path
+    ) -> Desk:
         settings = self._settings
         return Desk(
             worker=worker,
@@ -106,6 +159,8 @@ class Engine:
             registry=self._registry,
             processes=processes,
             datasets=dict(settings.datasets),
+            workspaces=workspaces,
+            in_hand=[],
             stopping_hard=self._stopping_hard,
             handover=timedelta(seconds=settings.consumer_handover_seconds),
             cancel_grace=timedelta(seconds=settings.cancel_grace_seconds),
@@ -127,11 +182,18 @@ class Engine:
         )
 
 
-def _leave_the_stubborn_behind() -> None:
+def _leave_the_stubborn_behind(status: int) -> None:
     """End the process if a handler still runs that swallows its cancellation: the loop's closing would wait for it."""
-    if any(task.get_name() == HANDLER_TASK for task in asyncio.all_tasks()):
+    if any(task.get_name().startswith(HANDLER_TASK) for task in asyncio.all_tasks()):
         log.error("a handler does not stop; ending without it")
-        os._exit(0)  # everything is closed, and its task was given back
+        os._exit(status)  # everything is closed, and its task was given back
+
+
+def _leave_in_time(status: int) -> None:
+    """End the process, should its closing hang: nothing is lost by it, and nobody else would end it."""
+    timer = threading.Timer(LEAVING_SECONDS, os._exit, [status])
+    timer.daemon = True
+    timer.start()
 
 
 def served_queues(resources: Resources, registry: Registry) -> list[str]:

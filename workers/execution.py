@@ -26,6 +26,7 @@ from app.service.ending import task_problem
 from app.store.replies import Ask, Claim, Claimed, Drop, Exhausted, Park, Wait
 from workers.attempt import Attempt
 from workers.desk import Desk
+from workers.registry import Handler
 
 RETRY_SECONDS: Final = 1.0
 UNKNOWN_ACTION_WAIT: Final = timedelta(seconds=15)
@@ -64,6 +65,13 @@ class Execution:
             log.error("no handler for this action; leaving it to another worker", action=envelope.action)
             await self._wait(letter, UNKNOWN_ACTION_WAIT)
             return
+        self._desk.in_hand.append(envelope.task_id)
+        try:
+            await self._work(envelope, letter, handler)
+        finally:
+            self._desk.in_hand.remove(envelope.task_id)
+
+    async def _work(self, envelope: Envelope, letter: Letter, handler: Handler) -> None:
         match await self._claim(envelope, letter):
             case Claimed() as claimed:
                 crash_point("after_rebuild" if claimed.rebuilt else "after_claim")

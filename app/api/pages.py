@@ -58,6 +58,10 @@ PROBLEMS: Final = {
     "overloaded": "The service has too much to do. Try again after <code>Retry-After</code>.",
     "gateway-timeout": "The service behind the proxy took too long. Try again.",
     "handler-error": "The work itself failed: its handler raised an error.",
+    "timeout": "An attempt took longer than the order's <code>timeout_seconds</code>, and its attempts are used up.",
+    "out-of-memory": "The work took more memory than a job may have, and its attempts are used up.",
+    "stalled": "The work's process stood still, without any sign of life, and its attempts are used up.",
+    "cancelled": "The task was stopped because its owner asked for it.",
     "worker-lost": "The workers that ran the task were lost, again and again, and its attempts are used up.",
     "undecryptable": "The sealed order does not open under any known key.",
 }

@@ -19,7 +19,6 @@ CONNECT_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.5
 HEARTBEAT_SECONDS: Final = 10
 """aiormq gives up a silent peer after (heartbeat + 1) x 3: 33 s, instead of three minutes by its default."""
-BLOCKED_PROBE_SECONDS: Final = 0.05
 
 log = get_log("broker")
 
@@ -73,20 +72,24 @@ class BrokerConnection:
             await self._up.wait()
         return self._current
 
-    async def is_blocked(self) -> bool:
-        """Return whether the broker has stopped taking messages (a memory or disk alarm). Takes 50 ms if so.
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker has stopped taking messages (a memory or disk alarm), or is away.
 
-        aio-pika does not tell: its publish would hang until its timeout, and the message would arrive after the alarm.
+        RabbitMQ tells a connection so at its first publish in an alarm, which it takes in hand and does not confirm.
+        aiormq keeps the news to itself: what can be seen is whether waiting for its readiness would wait at all.
         """
         connection = self._current
         if connection is None or connection.transport is None:
             return True
+        readiness = connection.transport.ready().__await__()
         try:
-            async with asyncio.timeout(BLOCKED_PROBE_SECONDS):
-                await connection.transport.ready()
-        except TimeoutError:
-            return True
-        return False
+            next(readiness)
+        except StopIteration:
+            return False
+        finally:
+            readiness.close()
+        return True
 
     async def run(self) -> None:
         """Connect, and connect again, for ever."""

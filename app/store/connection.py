@@ -10,7 +10,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.domain.errors import ConfigurationError, StoreUnavailable
 from app.store.keys import SHARDS, epoch_key, live_key
@@ -21,27 +20,31 @@ if TYPE_CHECKING:
 
 OLDEST: Final = (6, 2)
 POOL_SIZE: Final = 64
+ANSWER_SECONDS: Final = 3.0
+"""For an answer, and for a free connection. A script takes microseconds, and its write to a slow disk some 100 ms."""
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 
 
 def connect(url: str) -> Redis:
     """Return a client for commands; nothing is opened yet. One client serves the whole process.
 
-    A call is sent at most three times within a few hundred milliseconds; then it is the caller's turn to wait. The
-    health check stays off: in redis-py 8.1 the error of its PING escapes the retry.
+    Where a connection is lost a call is sent at most three times within a few hundred milliseconds; then it is the
+    caller's turn to wait. Where there is no answer it is not sent again: a Redis that hangs has had its time with the
+    first, and whoever waits for us has, too. The health check stays off: in redis-py 8.1 the error of its PING escapes
+    the retry.
     """
     pool = BlockingConnectionPool.from_url(
         url,
         redis_connect_func=_ServerWatch().on_connect,
         max_connections=POOL_SIZE,
-        timeout=5,
-        socket_timeout=5,
+        timeout=ANSWER_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
         socket_connect_timeout=2,
         health_check_interval=0,
         retry=Retry(
             ExponentialWithJitterBackoff(base=0.05, cap=0.3),
             2,
-            supported_errors=(RedisConnectionError, RedisTimeoutError),
+            supported_errors=(RedisConnectionError,),
         ),
     )
     return Redis.from_pool(pool)

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import psutil
 import pytest
 
 from app.domain.task import Owner
@@ -202,6 +203,26 @@ async def test_without_redis_nothing_is_accepted_and_it_is_said_at_once(
         await asyncio.to_thread(own_redis.start)
     await until_ready(caller)
     again = await submitted(caller, "k")
+    assert (await fragile.ended(caller, again["task_id"]))["status"] == "COMPLETED"
+
+
+async def test_a_redis_that_hangs_is_said_to_be_away_and_is_used_again_when_it_goes_on(
+    fragile: Service, own_redis: RedisServer, caller: httpx.AsyncClient
+) -> None:
+    """It takes connections, and answers nobody: each call waits once for an answer, and is not sent again."""
+    await until_ready(caller)
+    task = await submitted(caller, "k")
+    await fragile.ended(caller, task["task_id"])
+    redis = psutil.Process(own_redis.pid)
+    redis.suspend()
+    try:
+        # The client waits for 10 s at most; asked three times over, Redis would take up 15 s.
+        problem_of(await caller.post("/v1/workload", json=NOOP), "store-unavailable")
+        problem_of(await caller.get(task["links"]["self"]["href"]), "store-unavailable")
+    finally:
+        redis.resume()
+    await until_ready(caller)
+    again = await submitted(caller, "k2")
     assert (await fragile.ended(caller, again["task_id"]))["status"] == "COMPLETED"
 
 

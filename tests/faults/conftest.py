@@ -26,6 +26,8 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 WORKERS = 2
 LEASE_SECONDS = 3
+MAX_RSS_MB = 256
+STALL_SECONDS = 6
 QUEUES = {
     "slow": {"prefetch": 8, "concurrency": 8},
     "slow_blocking": {"prefetch": 4, "concurrency": 4},
@@ -141,6 +143,8 @@ async def whole(
         lease_seconds=LEASE_SECONDS,
         max_attempts=2,
         shutdown_seconds=7,
+        max_rss_mb=MAX_RSS_MB,
+        stall_timeout_seconds=STALL_SECONDS,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # where the services find the actions and handlers

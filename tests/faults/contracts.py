@@ -8,7 +8,7 @@ from app.domain.action import Action
 class Hold(Action, name="hold", queue="slow"):
     """What the handler is to do; it runs on the engine's loop."""
 
-    what: Literal["steps", "wait once", "fail", "kill the engine", "nothing"]
+    what: Literal["steps", "wait once", "fail", "kill the engine", "nothing", "grow", "stop", "block"]
     diary: str
 
 

@@ -41,6 +41,20 @@ async def test_a_job_outlives_a_restart_of_redis(broken: Breakable, caller: http
     await _works_again(broken, caller, diary)
 
 
+async def test_a_consumer_that_the_broker_has_cancelled_consumes_again(
+    broken: Breakable, caller: httpx.AsyncClient, diary: Diary
+) -> None:
+    """Its queue was deleted, and declared again: no channel was closed, only the consumer was told."""
+    await broken.consumed()
+    broken.rabbit_server.ctl("delete_queue", "narrow", "--vhost", "longhaul")
+    await broken.service.declare()
+    task = await submit(caller, "narrow_hold", what="nothing", diary=str(diary.path))
+    document = await broken.service.ended(caller, task)
+    assert (document["status"], document["attempt"]) == ("COMPLETED", 1)
+    assert diary.lines == ["begun 1", "done"]
+    await broken.consumed()
+
+
 async def _works_again(broken: Breakable, caller: httpx.AsyncClient, diary: Diary) -> None:
     """Both workers are there, consume every queue again, and jobs are done."""
     assert all(worker.is_running for worker in broken.service.workers)

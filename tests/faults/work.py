@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from workers import BlockingJob, Job, handles
 
 STEPS = 20
 STEP_SECONDS = 0.1
+GROWTH_MB = 400
+
+kept: list[bytes] = []
 
 
 def note(params: Hold, line: str) -> None:
@@ -35,6 +39,12 @@ async def hold(job: Job, params: Hold) -> None:
                 raise RuntimeError("a word for the owner alone")
             case "kill the engine":
                 os._exit(1)
+            case "grow":
+                kept.append(b"x" * (GROWTH_MB << 20))
+                while not Path(params.diary + ".enough").exists():
+                    await asyncio.sleep(0.05)
+            case "block":
+                time.sleep(2)  # as no handler should
     except asyncio.CancelledError:
         note(params, "cancelled")
         raise
@@ -55,4 +65,9 @@ def blocking_hold(job: BlockingJob, params: BlockingHold) -> None:
             time.sleep(600 if job.attempt == 1 else 0)
         case "fail":
             raise RuntimeError("a word for the owner alone")
+        case "grow":
+            kept.append(b"x" * (GROWTH_MB << 20))
+            time.sleep(600)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
     note(params, "done")

@@ -1,6 +1,7 @@
 """The stack as a whole: `up`, `down`, `run`, and what becomes of it when parts of it are killed."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -70,6 +71,38 @@ def test_a_killed_process_is_back_within_five_seconds(shared_stack: Stack, name:
     assert Identity.of(new), "it lives"
     until(shared_stack.answers, seconds=30, what=f"ready after {name} was killed")
     assert Identity.of(shared_stack.pids()[name])
+
+
+def test_a_rabbitmq_that_has_lost_everything_is_back_with_its_users_its_queues_and_what_was_waiting(
+    shared_stack: Stack,
+) -> None:
+    """Its data directory is gone, and with it users, rights, queues and messages: nobody has to do anything."""
+    said, before = shared_stack.description(), shared_stack.pids()
+    client = httpx.Client(
+        base_url=said["nginx_url"], headers={"Authorization": f"Bearer {said['tokens']['alice']}"}, timeout=10
+    )
+    with client:
+        order = {"action": "noop", "id": 1}
+        delayed = client.post("/v1/workload", json=order | {"delay_seconds": 20}).json()["task_id"]
+        supervisor = shared_stack.supervisor()
+        os.kill(supervisor.pid, signal.SIGSTOP)  # it would start it anew before the data are gone
+        try:
+            os.kill(before["rabbitmq"], signal.SIGKILL)
+            until(lambda: not Identity.of(before["rabbitmq"]), seconds=15, what="the end of RabbitMQ")
+            shutil.rmtree(shared_stack.run_directory / "rabbitmq" / "data")
+        finally:
+            os.kill(supervisor.pid, signal.SIGCONT)
+        until(lambda: shared_stack.pids()["rabbitmq"] != before["rabbitmq"], seconds=15, what="another RabbitMQ")
+
+        def status_of(task_id: str) -> object:
+            return client.get(f"/v1/workload/status/{task_id}").json().get("status")
+
+        until(lambda: status_of(delayed) == "COMPLETED", seconds=90, what="the end of what was waiting")
+        until(shared_stack.answers, seconds=30, what="the readiness")
+        new = client.post("/v1/workload", json=order)
+        assert new.status_code == 202, new.text
+        until(lambda: status_of(new.json()["task_id"]) == "COMPLETED", seconds=30, what="the end of a new task")
+    assert shared_stack.pids() == before | {"rabbitmq": shared_stack.pids()["rabbitmq"]}, "nothing else was restarted"
 
 
 def test_the_stack_of_a_killed_supervisor_is_stopped_and_started_on_its_old_data(stack: Stack) -> None:

@@ -40,6 +40,13 @@ def test_the_worker_has_more_time_to_stop_than_its_jobs_to_end() -> None:
     assert int(setting(api, "TimeoutStopSec")) > settings.api.shutdown_seconds
 
 
+def test_the_workers_memory_has_room_for_the_engine_and_a_job_at_their_limits() -> None:
+    settings = load_settings(REPOSITORY / "deploy" / "config.example.yaml", {})
+    memory = setting(REPOSITORY / "systemd" / "worker-daemon.service", "MemoryMax")
+    assert memory.endswith("G")
+    assert int(memory.removesuffix("G")) * 1024 >= 2 * settings.max_rss_mb
+
+
 def test_the_worker_is_the_daemon_that_operators_know() -> None:
     worker = REPOSITORY / "systemd" / "worker-daemon.service"
     assert setting(worker, "ExecStart").endswith("/worker-engine --config /etc/worker/config.yaml")

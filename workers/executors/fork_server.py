@@ -7,9 +7,12 @@ subreaper (PR_SET_CHILD_SUBREAPER), which is their job while it lives and this p
 left its session is found, and is never taken for another job's. When the engine ends, even by SIGKILL, its end of the
 control socket closes, and everything here is killed.
 
-    engine → server   {"job": n, "title": t} and the child's socket; {"term": n}; {"kill": n}
+It also holds jobs to their limits (`watch.py`): here, and not in the engine, whose loop a handler may block.
+
+    engine → server   {"job": n, "title": t} and the child's socket; {"term": n}; {"kill": n}; {"ask": n}
     server → engine   {"job": n, "pid": p} when it has started; {"job": n, "status": s} when it has ended and all that
-                      it had started is gone; {"job": n, "refused": why} when it could not be started
+                      it had started is gone, with "kind" and "detail" if it is known why it was killed;
+                      {"job": n, "refused": why} when it could not be started; {"answer": n} to "ask"
 """
 
 import contextlib
@@ -20,27 +23,47 @@ import select
 import signal
 import socket
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from setproctitle import setproctitle
 
 from workers.executors.child import run_job
+from workers.executors.proc import oom_kills
+from workers.executors.pulse import Pulse
+from workers.executors.watch import LOOK_SECONDS, Limits, Verdict, Watch
 from workers.registry import Registry
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 MAX_MESSAGE_BYTES: Final = 4096
+LOOKING: Final = 0.05
+"""Of one CPU, what looking at jobs may take: where a look is long, it is rarer."""
+FIRST_TO_BE_KILLED: Final = "500"
+"""A job's `oom_score_adj`: should the machine's memory be short, the kernel prefers it to engines and servers."""
+
+
+@dataclass(slots=True)
+class _Job:
+    number: int
+    watch: Watch
+    verdict: Verdict | None = None
+    """Why it was killed, once it was."""
 
 
 class ForkServer:
     """Forks, kills and reaps, as the engine asks."""
 
-    def __init__(self, control: socket.socket, registry: Registry) -> None:
+    def __init__(self, control: socket.socket, registry: Registry, limits: Limits) -> None:
         self._control = control
         self._registry = registry
-        self._jobs: dict[int, int] = {}
-        """Job number by pid."""
+        self._limits = limits
+        self._jobs: dict[int, _Job] = {}
+        """By pid."""
+        self._next_look = 0.0
+        self._oom_kills = oom_kills()
         self._wakeup = os.pipe()
         for end in self._wakeup:
             os.set_blocking(end, False)
@@ -54,7 +77,7 @@ class ForkServer:
         control, wakeup = self._control.fileno(), self._wakeup[0]
         try:
             while True:
-                readable, _, _ = select.select([control, wakeup], [], [])
+                readable, _, _ = select.select([control, wakeup], [], [], self._until_next_look())
                 if wakeup in readable:
                     os.read(wakeup, 512)
                     self._reap()
@@ -63,6 +86,8 @@ class ForkServer:
                     if not words:
                         break
                     self._obey(json.loads(words), fds)
+                if self._until_next_look() == 0:
+                    self._look()
         finally:
             for pid in self._jobs:
                 _kill_group(pid)
@@ -71,31 +96,51 @@ class ForkServer:
             self._jobs.clear()
             self._kill_strays()
 
+    def _until_next_look(self) -> float | None:
+        return max(0.0, self._next_look - time.monotonic()) if self._jobs else None
+
+    def _look(self) -> None:
+        """Kill the jobs that have overstepped their limits; their ends are told as any other's."""
+        began = time.monotonic()
+        for pid, job in self._jobs.items():
+            if job.verdict is None and (verdict := job.watch.look()) is not None:
+                job.verdict = verdict
+                _kill_group(pid)
+        took = time.monotonic() - began
+        self._next_look = began + max(LOOK_SECONDS, took / LOOKING)
+
     def _obey(self, message: dict[str, Any], fds: list[int]) -> None:
-        if "kill" in message:
+        if "ask" in message:
+            self._tell(answer=message["ask"])
+        elif "kill" in message:
             for pid, job in self._jobs.items():
-                if job == message["kill"]:
+                if job.number == message["kill"]:
                     _kill_group(pid)
-            return
-        if "term" in message:
+        elif "term" in message:
             for pid, job in self._jobs.items():
-                if job == message["term"]:
+                if job.number == message["term"]:
                     os.kill(pid, signal.SIGTERM)  # it is not reaped, so its pid is its own
-            return
-        job = message["job"]
-        with socket.socket(fileno=fds[0]) as connection:
+        else:
+            self._fork(message["job"], message["title"], fds[0])
+
+    def _fork(self, number: int, title: str, fd: int) -> None:
+        if not self._jobs:
+            self._oom_kills = oom_kills()  # those until now were others'
+        pulse = Pulse()
+        with socket.socket(fileno=fd) as connection:
             connection.set_inheritable(False)  # what has come over a socket is inheritable
             try:
                 pid = os.fork()
             except OSError as error:  # no memory, or too many processes
-                self._tell(job=job, refused=error.strerror)
+                pulse.close()
+                self._tell(job=number, refused=error.strerror)
                 return
             if pid == 0:
-                self._become_child(connection, message["title"])
-        self._jobs[pid] = job
-        self._tell(job=job, pid=pid)
+                self._become_child(connection, title, pulse)
+        self._jobs[pid] = _Job(number, Watch(pid, pulse, self._limits))
+        self._tell(job=number, pid=pid)
 
-    def _become_child(self, connection: socket.socket, title: str) -> NoReturn:
+    def _become_child(self, connection: socket.socket, title: str, pulse: Pulse) -> NoReturn:
         status = 1
         try:
             parent = os.getppid()
@@ -111,6 +156,9 @@ class ForkServer:
             for end in self._wakeup:
                 os.close(end)
             setproctitle(title)
+            with contextlib.suppress(OSError):  # a container may forbid it
+                Path("/proc/self/oom_score_adj").write_text(FIRST_TO_BE_KILLED)
+            pulse.start()
             run_job(connection, self._registry)
             status = 0
         finally:
@@ -121,17 +169,29 @@ class ForkServer:
 
     def _reap(self) -> None:
         """Note which children have ended, kill what they left behind, and tell the engine."""
-        ended: dict[int, int] = {}
+        ended: list[tuple[_Job, int]] = []
         for pid in list(self._jobs):
             # WNOWAIT: until it is reaped its pid, which is its group's id, cannot become another's.
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
             _kill_group(pid)
             _, status = os.waitpid(pid, 0)
-            ended[self._jobs.pop(pid)] = os.waitstatus_to_exitcode(status)
+            ended.append((self._jobs.pop(pid), os.waitstatus_to_exitcode(status)))
         self._kill_strays()
-        for job, status in ended.items():
-            self._tell(job=job, status=status)
+        for job, status in ended:
+            job.watch.close()
+            verdict = self._verdict(job, status)
+            why = {"kind": verdict.kind, "detail": verdict.detail} if verdict else {}
+            self._tell(job=job.number, status=status, **why)
+
+    def _verdict(self, job: _Job, status: int) -> Verdict | None:
+        """Return why a job was killed, if it is known: by us, or by the kernel for want of memory."""
+        if job.verdict is not None or status != -signal.SIGKILL:
+            return job.verdict
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        if before is None or self._oom_kills is None or self._oom_kills <= before:
+            return None
+        return Verdict("out-of-memory", "The memory was used up, and the kernel killed the job's process.")
 
     def _kill_strays(self) -> None:
         """Kill what is below us and is no job: it was started by one that has ended."""
@@ -162,11 +222,11 @@ def _prctl(option: int, value: int) -> None:
 
 
 def main() -> None:
-    """Serve on the socket whose number is the first argument, for the handler modules in the others."""
+    """Serve on the socket of that number, with these limits, for the handler modules: the arguments, in this order."""
     control = socket.socket(fileno=int(sys.argv[1]))
     setproctitle("longhaul: fork server")
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    ForkServer(control, Registry(sys.argv[2:])).serve()
+    ForkServer(control, Registry(sys.argv[4:]), Limits.of(*sys.argv[2:4])).serve()
 
 
 if __name__ == "__main__":

@@ -19,13 +19,22 @@ from app.domain.errors import LeaseLost
 from app.observability.logging import get_log
 from workers.executors import pipe
 from workers.executors.fork_server import MAX_MESSAGE_BYTES
+from workers.executors.proc import resident_bytes
+from workers.executors.watch import MIB, Limits
 from workers.job import JobContext, Reporter
 from workers.outcome import AttemptFailed, Result
 
 BUSY_SECONDS: Final = 0.01
 LAST_WORDS_SECONDS: Final = 1.0
+CLOSING_SECONDS: Final = 3.0
 CANNOT_START: Final = "The job's process could not be started"
 LOST: Final = "The job's process was lost: the process that had started it has died."
+GROWTH: Final = 0.25
+"""Of `max_rss_mb`: by how much a fork server may grow before it is replaced. It should not: 4,000 jobs cost it 12 KiB.
+But the hooks that a handler's library has set up for forks run in it, and may leak."""
+ASK_SECONDS: Final = 5.0
+"""How often the fork server is asked for a sign of life, and how long it is still waited for when it is overdue: should
+the whole machine have stood still, the answer comes then."""
 
 log = get_log("executor")
 
@@ -34,21 +43,25 @@ log = get_log("executor")
 class _Child:
     """One job's process, as far as the fork server has told."""
 
-    ended: asyncio.Future[str]
-    """How it died, in a sentence."""
+    ended: asyncio.Future[AttemptFailed]
+    """How it died."""
     pid: int | None = None
 
 
 class ProcessExecutor:
-    """The engine's fork server: started with the first job, and again should it die."""
+    """The engine's fork server: started with the first job, and again should it die, or have grown."""
 
-    def __init__(self, handler_modules: Sequence[str]) -> None:
+    def __init__(self, handler_modules: Sequence[str], limits: Limits) -> None:
         self._modules = handler_modules
+        self._limits = limits
         self._numbers = itertools.count(1)
         self._starting = asyncio.Lock()
         self._server: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._size = 0
+        """The fork server's, in bytes, after its first job."""
+        self._answered = asyncio.Event()
         self._children: dict[int, _Child] = {}
 
     async def run(
@@ -83,13 +96,13 @@ class ProcessExecutor:
                         await conversation
             said = None if conversation.cancelled() else conversation.result()
             if said is None:
-                raise AttemptFailed(await ended, where="child process")
+                raise await ended
             return said
 
     @contextlib.asynccontextmanager
     async def _child(
         self, title: str
-    ) -> AsyncIterator[tuple[int, asyncio.Future[str], asyncio.StreamReader, asyncio.StreamWriter]]:
+    ) -> AsyncIterator[tuple[int, asyncio.Future[AttemptFailed], asyncio.StreamReader, asyncio.StreamWriter]]:
         """A child's number, its end, and the pipe to it; when the block is left, the child is gone."""
         control = await self._started()
         job = next(self._numbers)
@@ -115,6 +128,8 @@ class ProcessExecutor:
 
     async def _started(self) -> socket.socket:
         async with self._starting:
+            if self._has_grown():
+                await self._replace()
             if self._control is None:
                 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 try:
@@ -128,8 +143,22 @@ class ProcessExecutor:
                 ours.setblocking(False)
                 self._control = ours
                 # In a context of its own: it does not speak for the job that happened to come first.
-                self._reading = asyncio.create_task(self._read(ours), name="fork server", context=contextvars.Context())
+                here = contextvars.Context()
+                self._reading = asyncio.create_task(self._read(ours), name="fork server", context=here)
             return self._control
+
+    def _has_grown(self) -> bool:
+        """Whether the fork server has no job and is much larger than it was."""
+        if self._server is None or self._control is None or self._children:
+            return False
+        size = resident_bytes(self._server.pid)
+        self._size = self._size or size
+        return size > self._size + GROWTH * self._limits.max_rss_mb * MIB
+
+    async def _replace(self) -> None:
+        """End a fork server that has no job."""
+        log.warning("the fork server has grown; it is replaced")
+        await self.aclose()
 
     async def _start(self, theirs: socket.socket) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -138,6 +167,7 @@ class ProcessExecutor:
             "-m",
             "workers.executors.fork_server",
             str(theirs.fileno()),
+            *self._limits.words(),
             *self._modules,
             pass_fds=[theirs.fileno()],
             stdin=asyncio.subprocess.DEVNULL,
@@ -147,29 +177,59 @@ class ProcessExecutor:
     async def _read(self, control: socket.socket) -> None:
         """Hear from the fork server what becomes of the children, until it ends itself."""
         loop = asyncio.get_running_loop()
+        asking = asyncio.create_task(self._ask(control), name="fork server's life")
         try:
             with contextlib.suppress(ConnectionResetError):  # it died before it had read all that we said
                 while words := await loop.sock_recv(control, MAX_MESSAGE_BYTES):
                     self._hear(**json.loads(words))
         finally:
+            asking.cancel()
             self._control = self._server = None
+            self._size = 0
             control.close()
         log.error("the fork server has died; its jobs died with it")
         for child in self._children.values():
             if not child.ended.done():
                 _kill_group(child.pid)  # the kernel kills the child alone
-                child.ended.set_result(LOST)
+                child.ended.set_result(AttemptFailed(LOST, where="fork server", kind="worker-lost"))
 
-    def _hear(self, *, job: int, pid: int | None = None, status: int | None = None, refused: str | None = None) -> None:
+    async def _ask(self, control: socket.socket) -> None:
+        """Kill a fork server that stands still: nobody else watches it, and it watches everybody's jobs."""
+        limit, server = self._limits.stall_seconds, self._server
+        while limit:
+            await asyncio.sleep(ASK_SECONDS)
+            self._answered.clear()
+            await _send(control, json.dumps({"ask": 1}).encode())
+            await _until(self._answered, limit)
+            await _until(self._answered, ASK_SECONDS)
+            if not self._answered.is_set() and server is not None:
+                log.error("the fork server does not answer; it is killed")
+                server.kill()
+                return
+
+    def _hear(
+        self,
+        *,
+        answer: int = 0,
+        job: int = 0,
+        pid: int | None = None,
+        status: int | None = None,
+        kind: str = "",
+        detail: str = "",
+        refused: str | None = None,
+    ) -> None:
+        if answer:
+            self._answered.set()
         child = self._children.get(job)
         if child is None or child.ended.done():
             return
         if pid is not None:
             child.pid = pid
         elif status is not None:
-            child.ended.set_result(_obituary(status))
+            death = AttemptFailed(detail, where=f"child process: {kind}", kind=kind) if kind else _obituary(status)
+            child.ended.set_result(death)
         else:
-            child.ended.set_result(f"{CANNOT_START}: {refused}.")
+            child.ended.set_result(AttemptFailed(f"{CANNOT_START}: {refused}.", where="fork server"))
 
     async def aclose(self) -> None:
         """End the fork server, and whatever it has started; calls of `run` are cancelled."""
@@ -181,7 +241,11 @@ class ProcessExecutor:
         for child in self._children.values():
             child.ended.cancel()
         if server is not None:
-            await server.wait()
+            ended = asyncio.ensure_future(server.wait())
+            await asyncio.wait([ended], timeout=CLOSING_SECONDS)
+            if not ended.done():
+                server.kill()
+            await ended
 
 
 async def _forked(control: socket.socket, job: int, title: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -207,6 +271,12 @@ async def _send(control: socket.socket, words: bytes, *passed: socket.socket) ->
             await asyncio.sleep(BUSY_SECONDS)
         else:
             return
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reporter: Reporter) -> Result | None:
@@ -245,7 +315,10 @@ def _kill_group(leader: int | None) -> None:
             os.killpg(leader, signal.SIGKILL)
 
 
-def _obituary(status: int) -> str:
-    if status < 0:
-        return f"The job's process was killed by {signal.Signals(-status).name}."
-    return f"The job's process ended with status {status}, without a result."
+def _obituary(status: int) -> AttemptFailed:
+    if status >= 0:
+        return AttemptFailed(f"The job's process ended with status {status}, without a result.", where="child process")
+    number = signal.Signals(-status)
+    # Nothing in a process raises SIGKILL by mistake: whoever sent it was outside.
+    kind = "worker-lost" if number is signal.SIGKILL else "handler-error"
+    return AttemptFailed(f"The job's process was killed by {number.name}.", where="child process", kind=kind)

@@ -19,11 +19,13 @@ from app.settings import Dataset
 from tests.support.waiting import wait_until
 from tests.workers.executors.deeds import Deed
 from workers.executors.process import ProcessExecutor
+from workers.executors.watch import Limits
 from workers.job import JobContext
 from workers.outcome import Result
 
 DEEDS = "tests.workers.executors.deeds"
 ROOT = Path(__file__).parents[3]
+WIDE = Limits(max_rss_mb=1024, stall_seconds=60)
 
 _numbers = itertools.count(1)
 
@@ -111,9 +113,9 @@ def importable() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def bench_with(handlers: str, *, workspace: Path) -> AsyncIterator[Bench]:
+async def bench_with(handlers: str, *, workspace: Path, limits: Limits = WIDE) -> AsyncIterator[Bench]:
     """A bench with a fork server of its own, which imports these handlers."""
-    executor = ProcessExecutor([handlers])
+    executor = ProcessExecutor([handlers], limits)
     try:
         yield Bench(executor, workspace)
     finally:

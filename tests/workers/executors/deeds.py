@@ -4,8 +4,10 @@ The fork server imports this module by its name, from PYTHONPATH.
 """
 
 import ctypes
+import mmap
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +63,16 @@ CHILDREN = 4
 """How many processes with its mark `have_children` leaves."""
 
 
+def written(mib: int) -> bytes:
+    """Take memory, and write to it."""
+    return b"x" * (mib << 20)
+
+
+def resident() -> int:
+    """How many MiB of this process are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE >> 20
+
+
 @handles(Deed)
 def deed(job: BlockingJob, params: Deed) -> Any:  # some of them return what they must not
     return getattr(Deeds, params.what)(job, params)
@@ -68,6 +80,8 @@ def deed(job: BlockingJob, params: Deed) -> Any:  # some of them return what the
 
 class Deeds:
     """One static method for each thing that can be asked for."""
+
+    kept = b""
 
     @staticmethod
     def nothing(job: BlockingJob, params: Deed) -> None:
@@ -218,6 +232,51 @@ class Deeds:
     def leave_children(job: BlockingJob, params: Deed) -> None:
         have_children(params.text)
         job.commit({"pid": os.getpid()})
+
+    @staticmethod
+    def allocate(job: BlockingJob, params: Deed) -> None:
+        Deeds.kept = written(params.number)
+        time.sleep(600)
+
+    @staticmethod
+    def have_a_child_allocate(job: BlockingJob, params: Deed) -> None:
+        marked = f"import time  # {params.text}\nkept = b'x' * ({params.number} << 20)\ntime.sleep(600)"
+        subprocess.run([sys.executable, "-S", "-c", marked], check=True, start_new_session=True)
+
+    @staticmethod
+    def read_a_mapped_file(job: BlockingJob, params: Deed) -> None:
+        path = job.workspace / "large"
+        path.touch()
+        os.truncate(path, params.number << 20)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            sum(mapped[:: mmap.PAGESIZE])
+            job.commit({"resident": resident()})
+            time.sleep(1)  # five looks
+        path.unlink()
+
+    @staticmethod
+    def share_with_forks(job: BlockingJob, params: Deed) -> None:
+        Deeds.kept = written(params.number)
+        forks = multiprocessing.get_context("fork")
+        started = [forks.Process(target=time.sleep, args=(1,)) for _ in range(3)]
+        for one in started:
+            one.start()
+        job.commit({"resident": resident()})
+        for one in started:
+            one.join()
+
+    @staticmethod
+    def stop(job: BlockingJob, params: Deed) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    @staticmethod
+    def sleep_with_the_lock(job: BlockingJob, params: Deed) -> None:
+        ctypes.PyDLL(None).sleep(600)  # PyDLL keeps the interpreter's lock, as a C extension may
+
+    @staticmethod
+    def compute_with_the_lock(job: BlockingJob, params: Deed) -> None:
+        job.commit({"pid": os.getpid()})
+        re.match(r"(a+)+$", "a" * 60 + "b")  # for longer than anybody waits, in one call
 
     @staticmethod
     def close_everything(job: BlockingJob, params: Deed) -> None:

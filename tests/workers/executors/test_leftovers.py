@@ -75,13 +75,13 @@ ENGINE = """
     import asyncio, os, sys
     from pathlib import Path
     from uuid import UUID
-    from tests.workers.executors.conftest import DEEDS, Recorder
+    from tests.workers.executors.conftest import DEEDS, WIDE, Recorder
     from tests.workers.executors.deeds import Deed
     from workers.executors.process import ProcessExecutor
     from workers.job import JobContext
 
     async def run():
-        executor = ProcessExecutor([DEEDS])
+        executor = ProcessExecutor([DEEDS], WIDE)
         context = JobContext(task_id=UUID(int=0xDEAD), attempt=1, token=1, checkpoint=None, datasets={},
                              workspace=Path("/tmp"))
         jobs = [executor.run(context, Deed(what=what, text=sys.argv[1]), Recorder(), asyncio.Event())
