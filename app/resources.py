@@ -25,6 +25,7 @@ from app.results.store import ResultStore
 from app.security.sealing import Sealer
 from app.settings import Settings
 from app.store.connection import open_redis
+from app.store.limits import OwnerLimits
 from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
 from app.store.tasks import TaskStore
@@ -44,6 +45,7 @@ class Resources:
     redis: Redis
     tasks: TaskStore
     lists: OwnerLists
+    limits: OwnerLimits
     archive: Archive
     subscriptions: Subscriptions
     publishing: BrokerConnection
@@ -89,6 +91,12 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             redis=redis,
             tasks=tasks,
             lists=OwnerLists(redis),
+            limits=OwnerLimits(
+                redis,
+                quota=settings.rate_limits.submissions,
+                window=timedelta(seconds=settings.rate_limits.window_seconds),
+                active_tasks=settings.rate_limits.active_tasks,
+            ),
             archive=archive,
             subscriptions=subscriptions,
             publishing=publishing,

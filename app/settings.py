@@ -103,6 +103,16 @@ class ApiSettings(Section):
     shutdown_seconds: int = Field(default=10, ge=1, description="How long open requests may take to end.")
 
 
+class RateLimitSettings(Section):
+    """What each owner may use, over all API processes."""
+
+    submissions: int = Field(
+        default=600, ge=1, description="At once, and in each window on average: a token bucket of this size."
+    )
+    window_seconds: int = Field(default=60, ge=1, le=86_400, description="In which an empty bucket fills.")
+    active_tasks: int = Field(default=10_000, ge=1, description="Waiting and running tasks.")
+
+
 class LogSettings(Section):
     """What is logged, and how it looks."""
 
@@ -172,6 +182,7 @@ class Settings(Section):
     )
     jwt: JwtSettings
     api: ApiSettings = ApiSettings()
+    rate_limits: RateLimitSettings = RateLimitSettings()
     log: LogSettings = LogSettings()
     cors_origins: list[str] = Field(default_factory=list)
 

@@ -158,3 +158,5 @@ class Symptoms:
     redrives: int
     finished: bool
     action: str
+    owner: str
+    """Its digest."""

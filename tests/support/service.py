@@ -68,6 +68,7 @@ def configuration(redis_url: str, amqp_url: str, directory: Path, port: int, **o
         "jwt": {"secret": secrets.token_hex(32)},
         "api": {"port": port, "shutdown_seconds": 2},
         "shutdown_seconds": 8,
+        "rate_limits": {"submissions": 100_000, "active_tasks": 200_000},
     } | overrides
 
 
