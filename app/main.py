@@ -16,6 +16,7 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
+from app.api.overload import RequestPlaces, WatcherPlaces
 from app.api.routes import actions, control, health, live, pages, results, status, submission
 from app.broker.depth import QueueDepths
 from app.domain.errors import LonghaulError
@@ -119,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
             ],
             expose_headers=EXPOSED_HEADERS,
         )
+    app.add_middleware(RequestPlaces, total=settings.api.max_requests)
     app.add_middleware(RequestContext)
     install_openapi(app, catalogue)
     return app
@@ -152,6 +154,7 @@ def _services(resources: Resources, depths: QueueDepths) -> Services:
         control=core.control,
         watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
         results=Results(statuses=core.statuses, results=resources.results),
+        watchers=WatcherPlaces(total=settings.api.max_watchers, each=settings.api.max_watchers_per_owner),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
     )
 

@@ -100,6 +100,11 @@ class ApiSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     max_body_bytes: int = Field(default=65_536, ge=1024, description="Of a submission.")
+    max_requests: int = Field(default=10_000, ge=1, description="At once, in one process.")
+    max_watchers: int = Field(
+        default=10_000, ge=1, description="WebSockets, event streams and long polls at once, in one process."
+    )
+    max_watchers_per_owner: int = Field(default=1_000, ge=1, description="Of these, one owner's.")
     shutdown_seconds: int = Field(default=10, ge=1, description="How long open requests may take to end.")
 
 

@@ -12,12 +12,14 @@ import aio_pika
 import httpx
 import pytest
 from redis.asyncio import Redis
+from websockets.exceptions import ConnectionClosed
 
 from app.domain.task import Owner
 from app.store.keys import owner_active_key, owner_id, task_key
 from stack.ports import free_port
 from stack.servers import RabbitServer, RedisServer
 from tests.api.problems import problem_of
+from tests.api.sockets import opened
 from tests.support.service import Service, running_service
 from tests.support.waiting import wait_until
 
@@ -31,7 +33,7 @@ RATE_LIMIT = re.compile(r'"submit";r=(\d+);t=(\d+)')
 async def strict(rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """A service with small limits whose tasks wait for ever: nobody works."""
     directory: Path = tmp_path_factory.mktemp("strict")
-    redis = RedisServer(directory / "redis", free_port(), die_with_parent=True)
+    redis, port = RedisServer(directory / "redis", free_port(), die_with_parent=True), free_port()
     redis.start()
     try:
         async with running_service(
@@ -40,6 +42,8 @@ async def strict(rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathF
             directory / "service",
             workers=0,
             rate_limits={"submissions": RATE, "window_seconds": 3600, "active_tasks": QUOTA},
+            api={"port": port, "shutdown_seconds": 2, "max_watchers": 3, "max_watchers_per_owner": 2},
+            public_url=f"http://127.0.0.1:{port}",
             queues={"report_gen": {"depth_limit": DEPTH}, "transform": {}, "bench": {}},
         ) as service:
             yield service
@@ -203,6 +207,34 @@ async def test_a_full_queue_takes_nothing_more_until_it_has_room(
             return (await submit(other, None, REPORT)).status_code == 202
 
     await wait_until(taken, what="room in the queue")
+
+
+async def test_so_many_sockets_of_one_caller_and_so_many_in_all(
+    strict: Service, caller: httpx.AsyncClient, subject: str
+) -> None:
+    task_id = (await submit(caller)).json()["task_id"]
+    mine = strict.token(subject)
+    async with strict.client(f"not-{subject}") as other_client:
+        other_id = (await submit(other_client)).json()["task_id"]
+    others = strict.token(f"not-{subject}")
+    async with opened(strict, task_id, mine) as first, opened(strict, task_id, mine) as second:
+        await first.next()
+        await second.next()
+        async with opened(strict, task_id, mine) as third:
+            assert await third.code() == 1013
+        async with opened(strict, other_id, others) as fourth:
+            await fourth.next()
+            async with opened(strict, other_id, others) as fifth:
+                assert await fifth.code() == 1013, "the process has no place left"
+
+    async def is_free() -> bool:
+        async with opened(strict, task_id, mine) as socket:
+            try:
+                return bool(await socket.next())
+            except ConnectionClosed:
+                return False
+
+    await wait_until(is_free, what="a free place")
 
 
 async def test_the_queues_own_limit_stands_at_twice_the_depth(strict: Service, rabbit_server: RabbitServer) -> None:
