@@ -114,10 +114,10 @@ class Theatre(Service):
 
     def stop(self) -> None:
         """End all processes, by their pids."""
-        super().stop()
         for process in self._started:
             process.kill()
         self._started.clear()
+        super().stop()
 
     # --- the caller
 

@@ -20,6 +20,7 @@ from app.settings import Settings, load_settings
 from stack.ports import free_port
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
+from tests.support.leaks import leaks, secrets_of, told_by_arguments
 from tests.support.waiting import wait_until
 
 BIN = Path(sys.executable).parent
@@ -189,11 +190,20 @@ class Service:
         return found
 
     def stop(self) -> None:
-        """End all processes, by their pids."""
-        for process in [*self.workers, *self.apis]:
+        """End all processes, by their pids, and hold what they have said against what nobody may say.
+
+        Raises:
+            AssertionError: A secret or a token stands in a log, or in the arguments of a process.
+        """
+        processes = [*self.workers, *self.apis]
+        secrets = secrets_of(self.settings, *self.api_environment.values())
+        told = told_by_arguments((process.pid for process in processes), secrets)
+        for process in processes:
             process.end(patience=15)
         self.workers.clear()
         self.apis.clear()
+        assert not told, f"a secret in the arguments of {told}"
+        assert not (found := leaks(self.directory.glob("*.log"), secrets)), f"a secret in {found}"
 
 
 def own_vhost(rabbit: RabbitServer) -> str:

@@ -87,6 +87,11 @@ class Server(Service):
         return self._url(API)
 
     @property
+    def passwords(self) -> list[str]:
+        """Of all users: what must not stand in a log."""
+        return list(self._passwords().values())
+
+    @property
     def where_to_look(self) -> str:
         """The file with its output."""
         return str(self.log)
