@@ -16,11 +16,14 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
+from app.api.overload import RequestPlaces, WatcherPlaces
 from app.api.routes import actions, control, health, live, pages, results, status, submission
+from app.broker.depth import QueueDepths
 from app.domain.errors import LonghaulError
-from app.resources import Resources, open_resources
+from app.resources import Resources, depth_limits, open_resources, side_task
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
+from app.service.capacity import Capacity
 from app.service.health import Health
 from app.service.results import Results
 from app.service.submission import Submissions
@@ -49,6 +52,8 @@ EXPOSED_HEADERS: Final = [
     "Idempotent-Replayed",
     "Link",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Repr-Digest",
     "Retry-After",
     "WWW-Authenticate",
@@ -80,8 +85,10 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_resources(settings, name="longhaul api") as resources:
-            app.state.services = _services(resources)
-            yield
+            depths = QueueDepths(resources.publishing, resources.catalogue.queues)
+            app.state.services = _services(resources, depths)
+            async with side_task(depths.run(), name="depths"):
+                yield
 
     app = FastAPI(
         title="Longhaul",
@@ -113,12 +120,13 @@ def create_app(settings: Settings) -> FastAPI:
             ],
             expose_headers=EXPOSED_HEADERS,
         )
+    app.add_middleware(RequestPlaces, total=settings.api.max_requests)
     app.add_middleware(RequestContext)
     install_openapi(app, catalogue)
     return app
 
 
-def _services(resources: Resources) -> Services:
+def _services(resources: Resources, depths: QueueDepths) -> Services:
     settings = resources.settings
     core = core_services(resources)
     task_key = task_token_key(resources.sealer)
@@ -129,6 +137,8 @@ def _services(resources: Resources) -> Services:
         submissions=Submissions(
             tasks=resources.tasks,
             lists=resources.lists,
+            limits=resources.limits,
+            capacity=Capacity(depths, depth_limits(settings, resources.catalogue)),
             archive=resources.archive,
             publications=core.publications,
             sealer=resources.sealer,
@@ -144,6 +154,7 @@ def _services(resources: Resources) -> Services:
         control=core.control,
         watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
         results=Results(statuses=core.statuses, results=resources.results),
+        watchers=WatcherPlaces(total=settings.api.max_watchers, each=settings.api.max_watchers_per_owner),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
     )
 

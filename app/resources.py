@@ -25,6 +25,7 @@ from app.results.store import ResultStore
 from app.security.sealing import Sealer
 from app.settings import Settings
 from app.store.connection import open_redis
+from app.store.limits import OwnerLimits
 from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
 from app.store.tasks import TaskStore
@@ -44,6 +45,7 @@ class Resources:
     redis: Redis
     tasks: TaskStore
     lists: OwnerLists
+    limits: OwnerLimits
     archive: Archive
     subscriptions: Subscriptions
     publishing: BrokerConnection
@@ -62,24 +64,25 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
         name: How RabbitMQ's operators see the process.
 
     Raises:
-        ConfigurationError: A server is too old, or the queues are not declared.
+        ConfigurationError: A server is too old, a file of `tls` cannot be used, or the queues are not declared.
         StoreUnavailable, BrokerUnavailable, ArchiveUnavailable: A server does not answer.
     """
     dataset_ids = settings.datasets.keys()
     catalogue = load_catalogue(settings.actions, dataset_ids=dataset_ids)
     require_settings_of(catalogue, settings)
+    settings.tls.context()  # a file that cannot be used stops the start, in one line
     async with contextlib.AsyncExitStack() as stack:
         redis_url, amqp_url = settings.redis_url.get_secret_value(), settings.amqp_url.get_secret_value()
-        redis = await stack.enter_async_context(open_redis(redis_url))
+        redis = await stack.enter_async_context(open_redis(redis_url, settings.tls))
         tasks = TaskStore(
             redis,
             lease=timedelta(seconds=settings.lease_seconds),
             status_ttl=timedelta(hours=settings.status_ttl_hours),
         )
         archive = await stack.enter_async_context(open_archive(settings.archive_url.get_secret_value()))
-        subscriptions = Subscriptions(redis_url)
-        publishing = BrokerConnection(amqp_url, name=f"{name} publishing")
-        consuming = BrokerConnection(amqp_url, name=f"{name} consuming")
+        subscriptions = Subscriptions(redis_url, settings.tls)
+        publishing = BrokerConnection(amqp_url, name=f"{name} publishing", tls=settings.tls)
+        consuming = BrokerConnection(amqp_url, name=f"{name} consuming", tls=settings.tls)
         for task_name, work in (("subscriptions", subscriptions.run()), ("publishing", publishing.run())):
             await stack.enter_async_context(side_task(work, name=task_name))
         await _prepared(publishing, settings, catalogue)
@@ -89,6 +92,12 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             redis=redis,
             tasks=tasks,
             lists=OwnerLists(redis),
+            limits=OwnerLimits(
+                redis,
+                quota=settings.rate_limits.submissions,
+                window=timedelta(seconds=settings.rate_limits.window_seconds),
+                active_tasks=settings.rate_limits.active_tasks,
+            ),
             archive=archive,
             subscriptions=subscriptions,
             publishing=publishing,
@@ -115,7 +124,7 @@ async def _prepared(connection: BrokerConnection, settings: Settings, catalogue:
         async with asyncio.timeout(START_SECONDS):
             opened = await connection.connected()
     except TimeoutError as error:
-        raise BrokerUnavailable("RabbitMQ does not answer.") from error
+        raise BrokerUnavailable(connection.why_away) from error
     await require_declared(opened, depth_limits(settings, catalogue))
 
 

@@ -8,9 +8,11 @@ import base64
 import binascii
 import difflib
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from pydantic import (
@@ -100,7 +102,60 @@ class ApiSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     max_body_bytes: int = Field(default=65_536, ge=1024, description="Of a submission.")
+    max_requests: int = Field(default=10_000, ge=1, description="At once, in one process.")
+    max_watchers: int = Field(
+        default=10_000, ge=1, description="WebSockets, event streams and long polls at once, in one process."
+    )
+    max_watchers_per_owner: int = Field(default=1_000, ge=1, description="Of these, one owner's.")
     shutdown_seconds: int = Field(default=10, ge=1, description="How long open requests may take to end.")
+
+
+class TlsSettings(Section):
+    """How RabbitMQ (`amqps`) and Redis (`rediss`) prove who they are, and we to them. They are always checked."""
+
+    ca_file: Path | None = Field(default=None, description="PEM; the system's authorities when omitted.")
+    certificate_file: Path | None = Field(default=None, description="Ours, in PEM, for servers that ask for one.")
+    key_file: Path | None = Field(default=None, description="Its key, in PEM.")
+
+    @model_validator(mode="after")
+    def _a_certificate_needs_its_key(self) -> Self:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("`certificate_file` and `key_file` go together")
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """Return what checks a server: its chain and its host name, TLS 1.2 or newer.
+
+        Raises:
+            ConfigurationError: A file cannot be read, or is not what it should be.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:  # ssl.SSLError is one, too
+            raise ConfigurationError(f"tls.ca_file: {self.ca_file} cannot be used: {_words(error)}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.certificate_file is not None and self.key_file is not None:
+            try:
+                context.load_cert_chain(self.certificate_file, self.key_file)
+            except OSError as error:
+                both = f"{self.certificate_file} and {self.key_file}"
+                raise ConfigurationError(f"tls.certificate_file: {both} cannot be used: {_words(error)}") from error
+        return context
+
+
+def _words(error: OSError) -> str:
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return reason.replace("_", " ").lower() if reason else error.strerror or str(error)
+
+
+class RateLimitSettings(Section):
+    """What each owner may use, over all API processes."""
+
+    submissions: int = Field(
+        default=600, ge=1, description="At once, and in each window on average: a token bucket of this size."
+    )
+    window_seconds: int = Field(default=60, ge=1, le=86_400, description="In which an empty bucket fills.")
+    active_tasks: int = Field(default=10_000, ge=1, description="Waiting and running tasks.")
 
 
 class LogSettings(Section):
@@ -187,7 +242,9 @@ class Settings(Section):
         min_length=1, description="Key id to 32 bytes as base64. The first seals, all open."
     )
     jwt: JwtSettings
+    tls: TlsSettings = TlsSettings()
     api: ApiSettings = ApiSettings()
+    rate_limits: RateLimitSettings = RateLimitSettings()
     log: LogSettings = LogSettings()
     cors_origins: list[str] = Field(default_factory=list)
 
@@ -197,6 +254,14 @@ class Settings(Section):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("redis_url", "amqp_url")
+    @classmethod
+    def _certificates_are_checked(cls, value: SecretStr) -> SecretStr:
+        query = parse_qsl(urlsplit(value.get_secret_value()).query, keep_blank_values=True)
+        if any("ssl" in name or name in ("cafile", "capath", "cadata", "certfile", "keyfile") for name, _ in query):
+            raise ValueError("certificates are always checked, and with what stands in `tls`, not in the URL")
+        return value
 
     @field_validator("archive_url")
     @classmethod

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from stack.ports import free_port
 from stack.servers import RabbitServer, RedisServer
+from tests.support.leaks import leaks
 from tests.support.service import Service, running_service
 
 
@@ -19,6 +20,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+    assert not leaks(server.directory.glob("*.log"), server.passwords)
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,7 @@ def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitSe
     server.start()
     yield server
     server.stop()
+    assert not leaks(server.directory.glob("*.log"), server.passwords)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from app.domain.errors import (
 from app.domain.problem import FieldError
 
 MAX_DEPTH: Final = 32
+MAX_KEYS: Final = 1000
 MEDIA_TYPE: Final = re.compile(r'application/json(\s*;\s*charset\s*=\s*("utf-8"|utf-8))?', re.IGNORECASE | re.ASCII)
 RANGES: Final = ("application/json", "application/*", "*/*")
 """What may stand in an `Accept` for JSON, the most exact one first."""
@@ -92,12 +93,15 @@ def parse(body: bytes) -> Any:
     """Parse JSON strictly.
 
     Raises:
-        Malformed: It is empty, not UTF-8, not JSON, too deep, has a key twice, or a number that is none.
+        Malformed: It is empty, not UTF-8, not JSON, too deep, has too many keys or one twice, or a number that is none.
     """
     if not body:
         raise Malformed("The body is empty.")
-    if _depth(body) > MAX_DEPTH:
+    structure = STRINGS.sub(b"", body)
+    if _depth(structure) > MAX_DEPTH:
         raise Malformed(f"The body is nested deeper than {MAX_DEPTH}.")
+    if structure.count(b":") > MAX_KEYS:
+        raise Malformed(f"The body has more than {MAX_KEYS} keys.")
     try:
         value = json.loads(
             body.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_finite
@@ -115,9 +119,10 @@ def parse(body: bytes) -> Any:
     return value
 
 
-def _depth(body: bytes) -> int:
+def _depth(structure: bytes) -> int:
+    """Return how deep brackets are nested, in a body without its strings."""
     deepest = depth = 0
-    for byte in STRINGS.sub(b"", body):
+    for byte in structure:
         if byte in b"[{":
             depth += 1
             deepest = max(deepest, depth)

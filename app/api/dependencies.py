@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
+from app.api.overload import WatcherPlaces
 from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
@@ -39,6 +40,7 @@ class Services:
     watching: Watching
     results: Results
     health: Health
+    watchers: WatcherPlaces
 
 
 def _part(name: str) -> Callable[[HTTPConnection], Any]:

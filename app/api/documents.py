@@ -41,6 +41,16 @@ ACCEPTED_RESPONSE: Final[Fragment] = {
     "headers": {
         "Location": {"description": "Where the task's status is read.", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds until it is worth asking.", "schema": {"type": "integer"}},
+        "RateLimit-Policy": {
+            "description": "Units in the caller's bucket (`q`), and in how many seconds an empty one fills (`w`).",
+            "schema": {"type": "string"},
+            "example": '"submit";q=600;w=60',
+        },
+        "RateLimit": {
+            "description": "Units that are left (`r`), and whole seconds until there is one more (`t`).",
+            "schema": {"type": "string"},
+            "example": '"submit";r=599;t=1',
+        },
         "Idempotent-Replayed": {"description": "The task was there already.", "schema": {"const": "true"}},
     },
     "content": {"application/json": {"schema": {"$ref": REF.format(model="Accepted")}}},

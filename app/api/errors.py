@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from app.domain.errors import (
     InsufficientScope,
+    LimitExceeded,
     LonghaulError,
     Malformed,
     NotFound,
@@ -17,6 +18,7 @@ from app.domain.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from app.domain.limits import RateStatus
 from app.domain.problem import Problem, problem_type
 from app.observability.logging import get_log
 
@@ -72,6 +74,14 @@ def title_of(slug: str) -> str:
     return slug.replace("-", " ").capitalize()
 
 
+def rate_headers(rate: RateStatus) -> dict[str, str]:
+    """Return the header fields that tell a caller of its submission rate (draft-ietf-httpapi-ratelimit-headers)."""
+    return {
+        "RateLimit-Policy": f'"submit";q={rate.quota};w={rate.window_seconds}',
+        "RateLimit": f'"submit";r={rate.remaining};t={rate.next_unit_seconds}',
+    }
+
+
 def problem_response(error: LonghaulError, scope: Scope, *, request_id: str) -> Response:
     """Return the answer to a request that ended in this error; its `instance` is the path as it was sent."""
     problem = Problem(
@@ -109,6 +119,9 @@ def _headers(error: LonghaulError) -> dict[str, str]:
             headers["Accept-Ranges"] = "bytes"
         case Unavailable():
             headers["Retry-After"] = str(error.retry_after)
+        case LimitExceeded():
+            headers["Retry-After"] = str(error.retry_after)
+            headers |= rate_headers(error.rate)
         case _:
             pass
     return headers

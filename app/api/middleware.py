@@ -16,6 +16,13 @@ from app.observability.logging import bind, get_log
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
+SECURITY_HEADERS: Final = {
+    # Nothing that we answer may be taken for a page, or framed by one; the pages among it say what they load.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # tickets and signed links stand in query strings
+}
+
 ANSWERS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 log = get_log("api")
@@ -49,7 +56,11 @@ class RequestContext:
                 return
             if message["type"] in ANSWERS:
                 status = message.get("status", 101)
-                MutableHeaders(raw=message.setdefault("headers", [])).append("X-Request-ID", request_id)
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers.append("X-Request-ID", request_id)
+                if message["type"] == "http.response.start":
+                    for name, value in SECURITY_HEADERS.items():
+                        headers.setdefault(name, value)
             await send(message)
 
         try:

@@ -67,6 +67,14 @@ PROBLEMS: Final = {
 }
 """Slug to explanation, as HTML."""
 
+PAGE_POLICY: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+"""What a page may load: files of ours, and nothing that stands in the page itself (`data:` is Swagger UI's icons)."""
+
 PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>

@@ -12,9 +12,12 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 
 from app.domain.errors import BrokerUnavailable, ConfigurationError
+from app.observability.causes import cause_of
 from app.observability.logging import get_log
+from app.settings import TlsSettings
 
 OLDEST: Final = (3, 10)
+NO_TLS_SETTINGS: Final = TlsSettings()
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.5
 HEARTBEAT_SECONDS: Final = 10
@@ -23,20 +26,21 @@ HEARTBEAT_SECONDS: Final = 10
 log = get_log("broker")
 
 
-async def connect(url: str, *, name: str) -> AbstractConnection:
+async def connect(url: str, *, name: str, tls: TlsSettings = NO_TLS_SETTINGS) -> AbstractConnection:
     """Open one connection, which is not kept up.
 
     Raises:
-        BrokerUnavailable: RabbitMQ does not answer, or refuses the user.
-        ConfigurationError: It is older than 3.10.
+        BrokerUnavailable: RabbitMQ does not answer, refuses the user, or has a certificate that is not trusted.
+        ConfigurationError: It is older than 3.10, or a file of `tls` cannot be used.
     """
+    context = tls.context() if url.startswith("amqps:") else None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await aio_pika.connect(
-                url, client_properties={"connection_name": name}, heartbeat=HEARTBEAT_SECONDS
+                url, client_properties={"connection_name": name}, heartbeat=HEARTBEAT_SECONDS, ssl_context=context
             )
     except (aio_pika.exceptions.AMQPError, OSError, TimeoutError) as error:
-        raise BrokerUnavailable(f"RabbitMQ does not answer: {error or type(error).__name__}") from error
+        raise BrokerUnavailable(f"RabbitMQ does not answer: {cause_of(error)}") from error
     try:
         _check_version(connection)
     except ConfigurationError:
@@ -55,9 +59,12 @@ def _check_version(connection: AbstractConnection) -> None:
 class BrokerConnection:
     """A connection that comes back. `run` must be running; whoever needs one asks for the current one each time."""
 
-    def __init__(self, url: str, *, name: str) -> None:
+    def __init__(self, url: str, *, name: str, tls: TlsSettings = NO_TLS_SETTINGS) -> None:
         self._url = url
+        self._tls = tls
         self.name = name
+        self.why_away = "RabbitMQ does not answer."
+        """Of the last try that failed."""
         self._current: AbstractConnection | None = None
         self._up = asyncio.Event()
 
@@ -97,8 +104,9 @@ class BrokerConnection:
         try:
             while True:
                 try:
-                    connection = await connect(self._url, name=self.name)
+                    connection = await connect(self._url, name=self.name, tls=self._tls)
                 except BrokerUnavailable as error:
+                    self.why_away = error.detail
                     if not told:
                         log.warning("RabbitMQ is away", connection=self.name, reason=error.detail)
                     told = True

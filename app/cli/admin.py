@@ -49,11 +49,11 @@ async def _declare(settings: Settings, amqp_url: str, *, nobody_runs: bool) -> b
     catalogue = load_catalogue(settings.actions, dataset_ids=settings.datasets.keys())
     require_settings_of(catalogue, settings)
     await upgrade(settings.archive_url.get_secret_value())
-    async with await connection.connect(amqp_url, name="longhaul admin") as opened:
+    async with await connection.connect(amqp_url, name="longhaul admin", tls=settings.tls) as opened:
         new = await topology.declare(opened, depth_limits(settings, catalogue))
         if new:
             await topology.put_birth_mark(opened)
     if nobody_runs:
-        async with open_redis(settings.redis_url.get_secret_value()) as redis:
+        async with open_redis(settings.redis_url.get_secret_value(), settings.tls) as redis:
             await Epochs(redis).count_as_old()
     return new

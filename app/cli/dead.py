@@ -60,9 +60,9 @@ async def _rows(config: Path | None, limit: int) -> list[dict[str, str]]:
     from app.broker.connection import connect  # noqa: PLC0415  # `longhaul --help` stays quick
     from app.broker.dead_letters import dead_letters  # noqa: PLC0415
 
-    amqp_url = load_settings(config).amqp_url.get_secret_value()
+    settings = load_settings(config)
     async with (
-        await connect(amqp_url, name="longhaul admin") as connection,
+        await connect(settings.amqp_url.get_secret_value(), name="longhaul admin", tls=settings.tls) as connection,
         dead_letters(connection, limit=limit) as letters,
     ):
         return [
@@ -88,7 +88,7 @@ async def _redrive(config: Path | None, wanted: frozenset[UUID] | None, limit: i
     again = gone = 0
     async with (
         open_resources(settings, name="longhaul admin") as resources,
-        await connect(settings.amqp_url.get_secret_value(), name="longhaul admin") as connection,
+        await connect(settings.amqp_url.get_secret_value(), name="longhaul admin", tls=settings.tls) as connection,
         dead_letters(connection, limit=limit) as letters,
     ):
         desk = DeadLetterDesk(archive=resources.archive, control=core_services(resources).control)

@@ -7,6 +7,7 @@ the sentence a caller reads when nothing more exact is known. *Unknown* is not *
 from collections.abc import Sequence
 from typing import ClassVar
 
+from app.domain.limits import RateStatus
 from app.domain.problem import FieldError
 
 
@@ -134,6 +135,26 @@ class HeadersTooLarge(Refused):
     slug = "headers-too-large"
 
 
+class LimitExceeded(Refused):
+    """The caller has used up what it is granted for now; nothing was accepted."""
+
+    def __init__(self, detail: str | None = None, *, retry_after: int, rate: RateStatus) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.rate = rate
+
+
+class RateLimited(LimitExceeded):
+    """Too many submissions in a short time; nothing was accepted."""
+
+    slug = "rate-limited"
+
+
+class QuotaExceeded(LimitExceeded):
+    """Too many tasks of this caller wait or run; nothing was accepted."""
+
+    slug = "quota-exceeded"
+
+
 # --- ours: nothing was done, and a later try may succeed
 
 
@@ -154,6 +175,12 @@ class QueueFull(Unavailable):
     """The queue has reached its depth limit; nothing was accepted."""
 
     slug = "queue-full"
+
+
+class Overloaded(Unavailable):
+    """This process has as much to do as it can take on."""
+
+    slug = "overloaded"
 
 
 class StoreUnavailable(Unavailable):

@@ -17,6 +17,7 @@ from app.service.ending import Endings, task_problem
 from app.service.publication import Publications, now_ms, too_young
 from app.service.status import Statuses
 from app.store.keys import owner_id
+from app.store.limits import OwnerLimits
 from app.store.listing import OwnerLists
 from app.store.records import pending_task
 from app.store.replies import Created, Deleted, Exists, Waiting, Young
@@ -36,6 +37,7 @@ class Control:
         statuses: Statuses,
         tasks: TaskStore,
         lists: OwnerLists,
+        limits: OwnerLimits,
         archive: Archive,
         endings: Endings,
         publications: Publications,
@@ -45,6 +47,7 @@ class Control:
         self._statuses = statuses
         self._tasks = tasks
         self._lists = lists
+        self._limits = limits
         self._archive = archive
         self._endings = endings
         self._publications = publications
@@ -118,6 +121,7 @@ class Control:
         )
         sealed = self._sealer.seal_order(envelope)
         await self._lists.add(envelope)
+        await self._limits.count(task.owner_id, [task_id])  # never refused; should it fail, the leader sees it
         match await self._tasks.rerun(envelope, sealed, ended.checkpoint, task, by_hand=by_hand):
             case Created() as created:
                 crash_point("after_rerun")

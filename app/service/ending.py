@@ -15,6 +15,7 @@ from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem, problem_type
 from app.domain.task import ResultFile, Task
 from app.observability.crash_points import crash_point
+from app.store.limits import OwnerLimits
 from app.store.tasks import TaskStore
 
 SEQ_ROOM: Final = 16
@@ -24,9 +25,10 @@ SEQ_ROOM: Final = 16
 class Endings:
     """Ends tasks, on behalf of whoever may."""
 
-    def __init__(self, *, tasks: TaskStore, archive: Archive, result_ttl: timedelta) -> None:
+    def __init__(self, *, tasks: TaskStore, archive: Archive, limits: OwnerLimits, result_ttl: timedelta) -> None:
         self._tasks = tasks
         self._archive = archive
+        self._limits = limits
         self._result_ttl = result_ttl
 
     async def end(
@@ -83,6 +85,8 @@ class Endings:
         crash_point("after_row")
         if row is None:
             return None
+        # Before its end is seen: whoever sees it may submit the next one.
+        await self._limits.release(task.owner_id, task.id)
         return await self._tasks.settle(row.task) or row.task
 
 

@@ -11,14 +11,27 @@ import rfc8785
 from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.action import Action
 from app.domain.envelope import Envelope
-from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown
+from app.domain.errors import (
+    ArchiveUnavailable,
+    Gone,
+    IdempotencyKeyReused,
+    LimitExceeded,
+    LonghaulError,
+    OutcomeUnknown,
+    QueueFull,
+    StoreUnavailable,
+)
+from app.domain.limits import RateStatus
 from app.domain.task import Owner, Task
+from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
 from app.security.principal import Principal, Scope, authorize
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer
+from app.service.capacity import Capacity
 from app.service.publication import Publications, now_ms, too_young
 from app.store.keys import owner_id
+from app.store.limits import Admission, OwnerLimits
 from app.store.listing import OwnerLists
 from app.store.replies import Created, Deleted, Exists, Young
 from app.store.tasks import TaskStore
@@ -36,6 +49,7 @@ class Accepted:
     task: Task
     task_token: str
     replayed: bool
+    rate: RateStatus
 
 
 class Submissions:
@@ -46,6 +60,8 @@ class Submissions:
         *,
         tasks: TaskStore,
         lists: OwnerLists,
+        limits: OwnerLimits,
+        capacity: Capacity,
         archive: Archive,
         publications: Publications,
         sealer: Sealer,
@@ -54,6 +70,8 @@ class Submissions:
     ) -> None:
         self._tasks = tasks
         self._lists = lists
+        self._limits = limits
+        self._capacity = capacity
         self._archive = archive
         self._publications = publications
         self._sealer = sealer
@@ -82,17 +100,35 @@ class Submissions:
             InsufficientScope: The caller may not submit.
             IdempotencyKeyReused: The key was used with another body.
             Gone: The key's task was deleted.
+            RateLimited, QuotaExceeded: The owner has used up its share; a key whose task is there is answered even so.
             BrokerUnavailable, QueueFull, StoreUnavailable, ArchiveUnavailable: Nothing was accepted.
             OutcomeUnknown: The task may run.
         """
         owner = authorize(principal, Scope.SUBMIT)
         fingerprint = fingerprint_of(body) if idempotency_key is not None else None
-        for start in range(STARTS):
-            envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
-            bind(task_id=str(envelope.task_id))
-            accepted = await self._begin(envelope, first=start == 0)
-            if accepted is not None:
-                return accepted
+        envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
+        bind(task_id=str(envelope.task_id))
+        try:
+            admission = await self._limits.admit(envelope)
+        except LimitExceeded as error:
+            return await self._replay_or_raise(envelope, error, error.rate)
+        crash_point("after_admission")
+        try:
+            async with self._capacity.place(envelope.queue):
+                for start in range(STARTS):
+                    if start:
+                        envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
+                    accepted = await self._begin(envelope, admission, first=start == 0)
+                    if accepted is not None:
+                        return accepted
+        except OutcomeUnknown:
+            raise
+        except QueueFull:
+            await self._release(envelope, admission)
+            return await self._replay_or_raise(envelope, self._capacity.full(envelope.queue), admission.rate)
+        except LonghaulError:
+            await self._release(envelope, admission)
+            raise
         raise OutcomeUnknown  # it was confirmed each time, and forgotten by Redis each time
 
     def _order(
@@ -115,13 +151,35 @@ class Submissions:
             fingerprint=fingerprint,
         )
 
-    async def _begin(self, envelope: Envelope, *, first: bool) -> Accepted | None:
+    async def _replay_or_raise(self, envelope: Envelope, refusal: LonghaulError, rate: RateStatus) -> Accepted:
+        """Answer a request that is not admitted: a task that its key names already is shown, and takes nothing."""
+        if envelope.fingerprint is not None:
+            task = await self._tasks.find(envelope.task_id)
+            if task is None:
+                match await self._archive.find(envelope.task_id):
+                    case EndedTask(task=task):
+                        pass
+                    case Forgotten():
+                        raise Gone("The task of this Idempotency-Key was deleted.")
+                    case None:
+                        raise refusal
+            return self._replay(task, envelope, rate)
+        raise refusal
+
+    async def _release(self, envelope: Envelope, admission: Admission) -> None:
+        """Count a task no more that came to nothing, if it was this request that made it count."""
+        if admission.is_new:
+            try:
+                await self._limits.release(owner_id(envelope.owner), envelope.task_id)
+            except StoreUnavailable:
+                log.warning("a refused task still counts for its owner, until the leader looks")
+
+    async def _begin(self, envelope: Envelope, admission: Admission, *, first: bool) -> Accepted | None:
         """Take one order through; None if it must be begun anew, since Redis has forgotten it on the way."""
         sealed = self._sealer.seal_order(envelope)
-        await self._lists.add(envelope)
         match await self._tasks.create(envelope, sealed):
             case Exists(task):
-                return self._replay(task, envelope)
+                return await self._replay_admitted(task, envelope, admission)
             case Young(wait):
                 raise too_young(wait)
             case Deleted():
@@ -132,14 +190,14 @@ class Submissions:
                 if envelope.fingerprint is not None:
                     ended = await self._ended_before(envelope)
                     if ended is not None:
-                        return self._replay(ended, envelope)
+                        return await self._replay_admitted(ended, envelope, admission)
                     if not created.by_other:
                         await self._lists.place(envelope)
                 promised = await self._publications.promise(envelope, sealed, created, first=first)
                 if promised is None:
                     return None
                 log.info("accepted", action=envelope.action, queue=envelope.queue)
-                return self._accepted(promised, envelope)
+                return self._accepted(promised, envelope, admission.rate)
 
     async def _ended_before(self, envelope: Envelope) -> Task | None:
         """Return the end of a keyed task that Redis did not hold any more, and show it there again."""
@@ -158,13 +216,18 @@ class Submissions:
             case None:
                 return None
 
-    def _replay(self, task: Task, envelope: Envelope) -> Accepted:
+    async def _replay_admitted(self, task: Task, envelope: Envelope, admission: Admission) -> Accepted:
+        if task.status.is_terminal:  # it took a place that it does not need
+            await self._release(envelope, admission)
+        return self._replay(task, envelope, admission.rate)
+
+    def _replay(self, task: Task, envelope: Envelope, rate: RateStatus) -> Accepted:
         if task.fingerprint != envelope.fingerprint:
             raise IdempotencyKeyReused
-        return self._accepted(task, envelope, replayed=True)
+        return self._accepted(task, envelope, rate, replayed=True)
 
-    def _accepted(self, task: Task, envelope: Envelope, *, replayed: bool = False) -> Accepted:
-        return Accepted(task, self._task_tokens.issue(task.id, envelope.owner), replayed)
+    def _accepted(self, task: Task, envelope: Envelope, rate: RateStatus, *, replayed: bool = False) -> Accepted:
+        return Accepted(task, self._task_tokens.issue(task.id, envelope.owner), replayed, rate)
 
 
 def derived_task_id(owner: Owner, idempotency_key: str) -> UUID:

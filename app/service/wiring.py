@@ -26,6 +26,7 @@ def core_services(resources: Resources) -> CoreServices:
     endings = Endings(
         tasks=resources.tasks,
         archive=resources.archive,
+        limits=resources.limits,
         result_ttl=timedelta(hours=resources.settings.result_ttl_hours),
     )
     publications = Publications(tasks=resources.tasks, publisher=resources.publisher, archive=resources.archive)
@@ -33,6 +34,7 @@ def core_services(resources: Resources) -> CoreServices:
         statuses=statuses,
         tasks=resources.tasks,
         lists=resources.lists,
+        limits=resources.limits,
         archive=resources.archive,
         endings=endings,
         publications=publications,

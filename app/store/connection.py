@@ -1,6 +1,7 @@
 """The connection to Redis: one bounded pool per process, and what a lost answer turns into."""
 
 import re
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -12,6 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from app.domain.errors import ConfigurationError, StoreUnavailable
+from app.observability.causes import cause_of
+from app.settings import TlsSettings
 from app.store.keys import SHARDS, epoch_key, live_key
 from app.store.lua import source
 
@@ -19,13 +22,28 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 OLDEST: Final = (6, 2)
+NO_TLS_SETTINGS: Final = TlsSettings()
 POOL_SIZE: Final = 64
 ANSWER_SECONDS: Final = 3.0
 """For an answer, and for a free connection. A script takes microseconds, and its write to a slow disk some 100 ms."""
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 
 
-def connect(url: str) -> Redis:
+def tls_options(url: str, tls: TlsSettings) -> dict[str, Any]:
+    """Return what redis-py needs to check a server's certificate; nothing for a URL without TLS."""
+    if not url.startswith("rediss:"):
+        return {}
+    return {
+        "ssl_ca_certs": tls.ca_file and str(tls.ca_file),
+        "ssl_certfile": tls.certificate_file and str(tls.certificate_file),
+        "ssl_keyfile": tls.key_file and str(tls.key_file),
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+    }
+
+
+def connect(url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> Redis:
     """Return a client for commands; nothing is opened yet. One client serves the whole process.
 
     Where a connection is lost a call is sent at most three times within a few hundred milliseconds; then it is the
@@ -46,6 +64,7 @@ def connect(url: str) -> Redis:
             2,
             supported_errors=(RedisConnectionError,),
         ),
+        **tls_options(url, tls),
     )
     return Redis.from_pool(pool)
 
@@ -66,25 +85,27 @@ class _ServerWatch:
         server = _RUN_ID.search(await connection.read_response())
         if server is None or server[1] == self._server:
             return
+        await connection.send_command("SCRIPT", "LOAD", source("renew_epoch"))
+        script = await connection.read_response()
         for shard in range(SHARDS):
             names = {"nonce": uuid4().hex, "server": server[1], "old": "0"}
             flat = [part for pair in names.items() for part in pair]
             await connection.send_command(
-                "EVAL", source("renew_epoch"), 3, epoch_key(shard), live_key(shard), epoch_key(shard), *flat
+                "EVALSHA", script, 3, epoch_key(shard), live_key(shard), epoch_key(shard), *flat
             )
             await connection.read_response()
         self._server = server[1]
 
 
 @asynccontextmanager
-async def open_redis(url: str) -> "AsyncIterator[Redis]":
+async def open_redis(url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> "AsyncIterator[Redis]":
     """Open the process's client and close it.
 
     Raises:
         StoreUnavailable: Redis does not answer.
         ConfigurationError: It is older than 6.2.
     """
-    redis = connect(url)
+    redis = connect(url, tls)
     try:
         await _check_version(redis)
         yield redis
@@ -96,7 +117,7 @@ async def _check_version(redis: Redis) -> None:
     try:
         version = str((await redis.info("server"))["redis_version"])
     except (RedisError, OSError) as error:
-        raise StoreUnavailable(f"Redis does not answer: {error}") from error
+        raise StoreUnavailable(f"Redis does not answer: {cause_of(error)}") from error
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise ConfigurationError(f"Redis {version} is too old: 6.2 or newer is needed")
 

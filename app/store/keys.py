@@ -1,16 +1,18 @@
 """Every key and channel in Redis; none is spelled anywhere else.
 
-| name                            | type    | TTL begins with       | what                                   |
-| ------------------------------- | ------- | --------------------- | -------------------------------------- |
-| `longhaul:{sNN}:task:<uuid>`    | hash    | the task's end        | a task; `HGETALL` is readable          |
-| `longhaul:{sNN}:live`           | zset    | never                 | ids not ended, by their last publish   |
-| `longhaul:{sNN}:epoch`          | hash    | never                 | id, since, server: see `epoch` in Lua  |
-| `longhaul:leader`               | string  | each renewal          | who keeps house                        |
-| `longhaul:owner:<digest>:tasks` | zset    | the newest submission | ids of an owner's tasks, by created_at |
-| `longhaul:owner:<digest>`       | channel |                       | the documents of an owner's tasks      |
+| name                               | type    | TTL begins with       | what                                    |
+| ---------------------------------- | ------- | --------------------- | --------------------------------------- |
+| `longhaul:{sNN}:task:<uuid>`       | hash    | the task's end        | a task; `HGETALL` is readable           |
+| `longhaul:{sNN}:live`              | zset    | never                 | ids not ended, by their last publish    |
+| `longhaul:{sNN}:epoch`             | hash    | never                 | id, since, server: see `epoch` in Lua   |
+| `longhaul:leader`                  | string  | each renewal          | who keeps house                         |
+| `longhaul:owner:{<digest>}:tasks`  | zset    | the newest submission | ids of an owner's tasks, by created_at  |
+| `longhaul:owner:{<digest>}:active` | zset    | never                 | ids that count, by when they began to   |
+| `longhaul:owner:{<digest>}:rate`   | hash    | each submission       | when the bucket is full: see admit.lua  |
+| `longhaul:owner:<digest>`          | channel |                       | the documents of an owner's tasks       |
 
-`sNN` is a fixed shard of the task's id: all keys of a task share one slot of a Redis Cluster. What is outside of a
-task's slot is a set of ids, never a counter.
+`sNN` is a fixed shard of the task's id: all keys of a task share one slot of a Redis Cluster, and so do all keys of an
+owner. What is outside of a task's slot is a set of ids, never a counter.
 """
 
 from hashlib import sha256
@@ -79,7 +81,26 @@ def owner_id(owner: Owner) -> str:
 
 def owner_tasks_key(owner: str) -> str:
     """Return the key of an owner's list of task ids, scored by `created_at` in ms."""
-    return f"longhaul:owner:{owner}:tasks"
+    return f"longhaul:owner:{{{owner}}}:tasks"
+
+
+def owner_active_key(owner: str) -> str:
+    """Return the key of the ids that count against an owner's quota, scored by the ms at which they began to."""
+    return f"longhaul:owner:{{{owner}}}:active"
+
+
+def owner_rate_key(owner: str) -> str:
+    """Return the key of an owner's token bucket."""
+    return f"longhaul:owner:{{{owner}}}:rate"
+
+
+ACTIVE_PATTERN: Final = "longhaul:owner:{*}:active"
+"""For SCAN: every owner's active tasks."""
+
+
+def owner_of_key(key: str) -> str:
+    """Return the digest of the owner whose key this is."""
+    return key.partition("{")[2].partition("}")[0]
 
 
 def owner_channel(owner: str) -> str:

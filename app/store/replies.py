@@ -160,3 +160,5 @@ class Symptoms:
     redrives: int
     finished: bool
     action: str
+    owner: str
+    """Its digest."""

@@ -70,7 +70,7 @@ SCRIPTS: Final = (
     "forget",
     "redrive",
 )
-SYMPTOMS: Final = ("status", "queue", "lease_until", "not_before", "redrives", "finished_at", "action")
+SYMPTOMS: Final = ("status", "queue", "lease_until", "not_before", "redrives", "finished_at", "action", "owner")
 
 
 class TaskStore:
@@ -471,6 +471,7 @@ class TaskStore:
                 redrives=int(row[4] or 0),
                 finished=row[5] is not None,
                 action=(row[6] or b"").decode(),
+                owner=(row[7] or b"").decode(),
             )
             for task_id, row in zip(task_ids, rows, strict=True)
         ]

@@ -13,6 +13,12 @@ def nested(depth: int) -> bytes:
     return b'{"action":"noop","id":1,"labels":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
+def keyed(count: int) -> bytes:
+    """Return an object of so many keys; what looks like keys inside of a string does not count."""
+    unknown = ",".join(f'"k{number}":0' for number in range(count - 1))
+    return b'{"action":"a:b:c",' + unknown.encode() + b"}"
+
+
 MALFORMED = {
     "nothing": b"",
     "white space": b" \r\n\t",
@@ -37,6 +43,7 @@ MALFORMED = {
     "an integer of 5000 digits": b'{"action":"noop","id":' + b"9" * 5000 + b"}",
     "nested 33 deep": nested(33),
     "nested 33 deep, in objects": b'{"a":' * 33 + b"1" + b"}" * 33,
+    "1001 keys": keyed(1001),
     "nested 30000 deep": b"[" * 30_000,
     "a byte that is not UTF-8": b'{"action":"noop","id":1,"labels":["\xff"]}',
     "an overlong encoding": b'{"action":"noop","id":1,"labels":["\xc0\xaf"]}',
@@ -110,3 +117,7 @@ async def test_brackets_in_strings_are_no_levels(name: str, alice: httpx.AsyncCl
 async def test_every_spelling_of_a_valid_body_is_accepted(body: bytes, alice: httpx.AsyncClient) -> None:
     answer = await alice.post("/v1/workload", content=body, headers=JSON | {"Idempotency-Key": "k"})
     assert answer.status_code == 202, answer.text
+
+
+async def test_a_thousand_keys_are_read(alice: httpx.AsyncClient) -> None:
+    problem_of(await alice.post("/v1/workload", content=keyed(1000), headers=JSON), "validation")

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from app.store.keys import task_key
+from app.domain.task import Owner
+from app.store.keys import owner_active_key, owner_id, task_key
 from tests.crashes.stage import Stage
 from tests.support.waiting import wait_until
 
@@ -111,6 +112,16 @@ async def is_not_found(stage: Stage) -> None:
     assert (await stage.ask("DELETE")).status_code == 404
     async with stage.client() as client:
         assert (await client.get("/v1/workload")).json()["items"] == []
+
+
+async def counts_once(stage: Stage) -> None:
+    """The order counts against its owner's quota, and nothing else is there; repeated, it still counts once."""
+    await is_nothing(stage)
+    key = owner_active_key(owner_id(Owner(stage.service.settings.jwt.issuer, stage.subject)))
+    async with stage.service.operator() as redis:
+        assert await redis.zrange(key, 0, -1) == [stage.task_id]
+        await repeats(stage)
+        assert await redis.zrange(key, 0, -1) == [stage.task_id]
 
 
 async def is_nothing_until_repeated(stage: Stage) -> None:

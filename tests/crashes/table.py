@@ -66,6 +66,15 @@ NEXT_CLAIM: Final = "the broker delivers again; the claim waits for the lease, a
 TABLE: Final = (
     # --- submission
     Crash(
+        point="after_admission",
+        who="API",
+        sees=f"{RESET}, then 404; nothing runs unless the request is repeated",
+        recovers="the repetition counts once against the quota; without one the leader takes the id off",
+        how_fast="with the repetition; 90 s and the leader's round",
+        provoke=stories.submits,
+        before=stories.counts_once,
+    ),
+    Crash(
         point="after_create",
         who="API",
         sees=f"{RESET}, then 404; nothing runs unless the request is repeated",

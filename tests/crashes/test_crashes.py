@@ -65,7 +65,10 @@ class Play:
     async def _until_dead(self, stage: Stage, row: Crash) -> None:
         if row.point != FIRST:
             await self._first_leads.wait()
-        amqp_url = stage.sluice.url(self.service.settings.amqp_url.get_secret_value())
+        amqp_url = self.service.settings.amqp_url.get_secret_value()
+        if row.who == "API":
+            amqp_url = self.service.api_environment["LONGHAUL_AMQP_URL"]
+        amqp_url = stage.sluice.url(amqp_url)
         async with self._starts:
             await stage.arm(row.who, LONGHAUL_AMQP_URL=amqp_url, **row.environment)
         if row.point == FIRST:

@@ -92,6 +92,8 @@ def assert_problem(answer: httpx.Response, status: int, slug: str) -> dict[str, 
     assert problem["title"]
     assert problem["detail"]
     assert problem["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
     assert answer.headers["server"] == "nginx"  # and no version
     return problem
 

@@ -81,7 +81,7 @@ async def test_rabbitmq_brings_confirmed_messages_back_after_a_crash(tmp_path: P
     server = RabbitServer(tmp_path / "rabbit", free_port(3), die_with_parent=True)
     server.start()
     try:
-        async with await aio_pika.connect(server.service_url) as connection:
+        async with await aio_pika.connect(server.url) as connection:
             channel = await connection.channel()
             await channel.declare_queue("kept", durable=True)
             message = aio_pika.Message(b"x", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)

@@ -54,3 +54,28 @@ def test_the_worker_is_the_daemon_that_operators_know() -> None:
     assert setting(worker, "Restart") == "always"
     after = setting(worker, "After").split()
     assert {"network.target", "redis-server.service", "rabbitmq-server.service"} <= set(after)
+
+
+WORST_EXPOSURE = 1.5
+"""Of systemd's scale from 0 to 10; a unit that says nothing has 9.2."""
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_gives_away_little_of_the_machine(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) <= WORST_EXPOSURE
+
+
+def test_what_a_unit_may_write_is_its_own_state() -> None:
+    for unit in UNITS:
+        assert setting(unit, "ProtectSystem") == "strict"
+        assert setting(unit, "StateDirectory") == "longhaul"
+        assert "ReadWritePaths" not in unit.read_text()

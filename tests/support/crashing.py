@@ -23,7 +23,7 @@ from app.store.keys import live_key, shard_of, task_key
 from stack.ports import HOST, free_port
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
-from tests.support.service import BIN, Service, configuration, own_vhost
+from tests.support.service import BIN, Service, api_environment, configuration, own_vhost
 from tests.support.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -43,7 +43,8 @@ class Theatre(Service):
         self.effects = directory / "effects"
         self.effects.mkdir(parents=True)
         ours = {"PYTHONPATH": str(ROOT), "TEST_QUEUES": ",".join(queues), "TEST_EFFECTS": str(self.effects)}
-        super().__init__(directory, values | more, environment=os.environ | ours)
+        users = api_environment(redis, rabbit, url)
+        super().__init__(directory, values | more, environment=os.environ | ours, api_environment=users)
         self.redis, self.rabbit, self.queues = redis, rabbit, tuple(queues)
         self._started: list[Process] = []
 
@@ -97,7 +98,11 @@ class Theatre(Service):
         process = Process(
             [BIN / program, *arguments, "--config", self.config],
             log=self.directory / f"{name}.log",
-            environment={**self.environment, **environment},
+            environment={
+                **self.environment,
+                **(self.api_environment if arguments[:1] == ("serve",) else {}),
+                **environment,
+            },
             die_with_parent=True,
         )
         self._started.append(process)
@@ -109,10 +114,10 @@ class Theatre(Service):
 
     def stop(self) -> None:
         """End all processes, by their pids."""
-        super().stop()
         for process in self._started:
             process.kill()
         self._started.clear()
+        super().stop()
 
     # --- the caller
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import itertools
+import json
 import os
 import secrets
 import sys
@@ -19,6 +20,7 @@ from app.settings import Settings, load_settings
 from stack.ports import free_port
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
+from tests.support.leaks import leaks, secrets_of, told_by_arguments
 from tests.support.waiting import wait_until
 
 BIN = Path(sys.executable).parent
@@ -68,14 +70,24 @@ def configuration(redis_url: str, amqp_url: str, directory: Path, port: int, **o
         "jwt": {"secret": secrets.token_hex(32)},
         "api": {"port": port, "shutdown_seconds": 2},
         "shutdown_seconds": 8,
+        "rate_limits": {"submissions": 100_000, "active_tasks": 200_000},
     } | overrides
 
 
 class Service:
     """An API and any number of workers under one configuration."""
 
-    def __init__(self, directory: Path, values: Mapping[str, Any], *, environment: Mapping[str, str] = os.environ):
+    def __init__(
+        self,
+        directory: Path,
+        values: Mapping[str, Any],
+        *,
+        environment: Mapping[str, str] = os.environ,
+        api_environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory
+        self.api_environment = api_environment or {}
+        """What only the API is given: the URLs of its own users. The configuration has the workers'."""
         directory.mkdir(parents=True, exist_ok=True)
         self.config = directory / "config.yaml"
         self.config.write_text(yaml.safe_dump(dict(values)))
@@ -137,10 +149,11 @@ class Service:
 
     def _start(self, *command: str, log: str) -> Process:
         program, *arguments = command
+        environment = {**self.environment, **(self.api_environment if program == "longhaul" else {})}
         return Process(
             [BIN / program, *arguments, "--config", self.config],
             log=self.directory / log,
-            environment=self.environment,
+            environment=environment,
             die_with_parent=True,
         )
 
@@ -177,20 +190,38 @@ class Service:
         return found
 
     def stop(self) -> None:
-        """End all processes, by their pids."""
-        for process in [*self.workers, *self.apis]:
+        """End all processes, by their pids, and hold what they have said against what nobody may say.
+
+        Raises:
+            AssertionError: A secret or a token stands in a log, or in the arguments of a process.
+        """
+        processes = [*self.workers, *self.apis]
+        secrets = secrets_of(self.settings, *self.api_environment.values())
+        told = told_by_arguments((process.pid for process in processes), secrets)
+        for process in processes:
             process.end(patience=15)
         self.workers.clear()
         self.apis.clear()
+        assert not told, f"a secret in the arguments of {told}"
+        assert not (found := leaks(self.directory.glob("*.log"), secrets)), f"a secret in {found}"
 
 
 def own_vhost(rabbit: RabbitServer) -> str:
     """Make a vhost of its own on a running server; return the services' URL of it."""
     name = f"test{next(_names)}"
-    rabbit.ctl("add_vhost", name)
-    for user in ("operator", "longhaul"):
-        rabbit.ctl("set_permissions", "-p", name, user, ".*", ".*", ".*")
+    definitions = rabbit.directory / f"{name}.json"
+    definitions.write_text(json.dumps({"vhosts": [{"name": name}], "permissions": rabbit.permissions(name)}))
+    rabbit.ctl("import_definitions", str(definitions))
     return rabbit.service_url.rpartition("/")[0] + f"/{name}"
+
+
+def api_environment(redis: RedisServer, rabbit: RabbitServer, amqp_url: str) -> dict[str, str]:
+    """Return the environment that gives an API its own users; `amqp_url` is the workers', with the virtual host."""
+    vhost = amqp_url.rpartition("/")[2]
+    return {
+        "LONGHAUL_REDIS_URL": redis.api_url,
+        "LONGHAUL_AMQP_URL": rabbit.api_url.rpartition("/")[0] + f"/{vhost}",
+    }
 
 
 @asynccontextmanager
@@ -198,8 +229,9 @@ async def running_service(
     redis: RedisServer, rabbit: RabbitServer, directory: Path, *, workers: int = 1, **overrides: Any
 ) -> AsyncIterator[Service]:
     """A service with a Redis and a vhost that nobody else uses; `overrides` go to `configuration`."""
-    values = configuration(redis.service_url, own_vhost(rabbit), directory, free_port(), **overrides)
-    service = Service(directory, values)
+    amqp_url = own_vhost(rabbit)
+    values = configuration(redis.service_url, amqp_url, directory, free_port(), **overrides)
+    service = Service(directory, values, api_environment=api_environment(redis, rabbit, amqp_url))
     try:
         await service.declare()
         await service.start_api()

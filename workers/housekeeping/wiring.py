@@ -11,6 +11,7 @@ from workers.housekeeping.birth import Birth
 from workers.housekeeping.epochs import EpochWatch
 from workers.housekeeping.keeper import Keeper
 from workers.housekeeping.purge import Purge
+from workers.housekeeping.quotas import Quotas
 from workers.housekeeping.redriver import Redriver
 
 LEADERSHIP = timedelta(seconds=10)
@@ -36,6 +37,7 @@ def housekeeper(resources: Resources, core: CoreServices, worker: str) -> Keeper
             Birth(resources.consuming, redriver, limits),
             redriver,
             AdminDesk(resources.redis, tasks=resources.tasks, archive=resources.archive, control=core.control),
+            Quotas(resources.tasks, resources.limits),
             Purge(
                 resources.archive,
                 resources.results,

@@ -18,6 +18,7 @@ from app.domain.errors import InsufficientScope, LonghaulError, NotFound, Unauth
 from app.domain.task import rfc3339
 from app.security.principal import Principal
 from app.security.tokens import TokenVerifier
+from app.store.keys import owner_id
 
 PROTOCOL: Final = "longhaul.v1"
 BEARER_PREFIX: Final = "bearer."
@@ -44,7 +45,9 @@ async def follow(socket: WebSocket, task_id: str) -> None:
         if not _origin_is_ours(socket, services):
             raise InsufficientScope("This origin may not connect.")
         principal = _principal(services.verifier, socket, offered)
-        await _first(_Follower(socket, services, path_task_id(task_id), principal).parts())
+        followed = path_task_id(task_id)
+        with services.watchers.hold(owner_id(principal.owner)):
+            await _first(_Follower(socket, services, followed, principal).parts())
     except WebSocketDisconnect:
         return
     except LonghaulError as error:

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, Response
 
-from app.api.pages import PROBLEMS, REFERENCE, problem_index, problem_page
+from app.api.pages import PAGE_POLICY, PROBLEMS, REFERENCE, problem_index, problem_page
 from app.domain.errors import NotFound
 
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
@@ -21,7 +21,7 @@ router: Final = APIRouter(include_in_schema=False)
 @router.get("/problems")
 async def list_problems() -> Response:
     """Return the index of problems."""
-    return HTMLResponse(problem_index(), headers=HOUR)
+    return HTMLResponse(problem_index(), headers=HOUR | PAGE_POLICY)
 
 
 @router.get("/problems/{slug}")
@@ -29,13 +29,13 @@ async def explain_problem(slug: str) -> Response:
     """Return the page that a problem's `type` refers to."""
     if slug not in PROBLEMS:
         raise NotFound
-    return HTMLResponse(problem_page(slug), headers=HOUR)
+    return HTMLResponse(problem_page(slug), headers=HOUR | PAGE_POLICY)
 
 
 @router.get("/docs")
 async def reference() -> Response:
     """Return the reader of the OpenAPI document."""
-    return HTMLResponse(REFERENCE)
+    return HTMLResponse(REFERENCE, headers=PAGE_POLICY)
 
 
 @router.get("/docs/assets/{name}")

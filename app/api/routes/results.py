@@ -52,7 +52,6 @@ def _headers(file: ResultFile) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Content-Disposition": _disposition(file.filename),
         "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(file.sha256)).decode()}:",
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache",
         "Vary": "Authorization",
     }

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from app.api.bodies import read_json, validated
 from app.api.dependencies import Catalogue, Configuration, SubmissionService, Submitter, idempotency_key_of
 from app.api.documents import ACCEPTED_RESPONSE, SUBMISSION_BODY, problems
+from app.api.errors import rate_headers
 from app.api.showing import RETRY_AFTER_SECONDS, document, json_response
 from app.domain.task import status_path
 
@@ -19,7 +20,7 @@ router: Final = APIRouter(tags=["workload"])
     status_code=202,
     response_class=Response,
     summary="Submit a task",
-    responses={202: ACCEPTED_RESPONSE, **problems(400, 406, 413, 415, 422, 503)},
+    responses={202: ACCEPTED_RESPONSE, **problems(400, 406, 413, 415, 422, 429, 503)},
     openapi_extra=SUBMISSION_BODY,
 )
 async def submit(
@@ -39,6 +40,7 @@ async def submit(
         "Location": status_path(accepted.task.id),
         "Retry-After": str(RETRY_AFTER_SECONDS),
         "Cache-Control": "no-store",  # the answer carries a token
+        **rate_headers(accepted.rate),
     }
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -42,16 +42,20 @@ class Api(Service):
     boot_seconds = 60
     stop_seconds = 20  # it lets open requests end (api.shutdown_seconds)
 
-    def __init__(self, surroundings: Surroundings, port: int, *, way_in: str) -> None:
+    def __init__(
+        self, surroundings: Surroundings, port: int, *, way_in: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Name a process of the API.
 
         Args:
             surroundings: As for every program.
             port: On 127.0.0.1.
             way_in: The base by which clients reach it, through nginx; it is asked there whether it is ready.
+            environment: What it is given beyond what every program is: its own users' URLs.
         """
         super().__init__()
         self._way_in = way_in
+        self._environment = environment or {}
         self._surroundings = surroundings
         self.port = port
 
@@ -78,7 +82,7 @@ class Api(Service):
         return Process(
             [*around.commands.longhaul, "serve", "--config", around.config, "--port", str(self.port)],
             log=around.logs / "api.log",
-            environment=around.environment,
+            environment={**self._environment, **around.environment},
         )
 
 

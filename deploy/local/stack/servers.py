@@ -4,9 +4,10 @@
     rabbit = RabbitServer(tmp / "rabbit", free_port(3))       # its port and the two after it
     redis.start(); rabbit.start()
 
-The data stay in the directory: `start()` after `stop()` or `kill()` goes on with them. Each server has two users whose
-passwords are made at the first start and kept there: `operator` may do everything (`url`), `longhaul` is the services'
-user (`service_url`). All calls block.
+The data stay in the directory: `start()` after `stop()` or `kill()` goes on with them. Each server has the users of
+`deploy/redis` and `deploy/rabbitmq`, whose passwords are made at the first start and kept there: `operator` may do
+everything (`url`), `worker` (`service_url`) what workers need, which includes what the API needs, and `api` (`api_url`)
+no more than that. All calls block.
 """
 
 import base64
@@ -16,9 +17,10 @@ import os
 import secrets
 import subprocess
 from abc import abstractmethod
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from string import Template
+from typing import Any, ClassVar
 
 import psutil
 import redis
@@ -30,23 +32,40 @@ from stack.ports import HOST
 from stack.processes import Process
 from stack.service import Service
 
-OPERATOR, SERVICE = "operator", "longhaul"
+OPERATOR, API, WORKER = USERS = ("operator", "api", "worker")
 VHOST = "longhaul"
+DEPLOY = Path(__file__).parents[2]
 MIB = 1024 * 1024
 
 
-class Server(Service):
-    """A server with a directory, a port, and two users with passwords."""
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """A listener for TLS, which the services' URLs then name. Clients must show a certificate of the same CA."""
 
-    def __init__(self, directory: Path, port: int, *, die_with_parent: bool = False) -> None:
+    port: int
+    ca: Path
+    certificate: Path
+    key: Path
+    host: str = "localhost"
+    """As the certificate names the server."""
+
+
+class Server(Service):
+    """A server with a directory, a port, and users with passwords."""
+
+    def __init__(
+        self, directory: Path, port: int, *, die_with_parent: bool = False, tls: ServerTls | None = None
+    ) -> None:
         """Name a server; nothing is written or started yet.
 
         Args:
             directory: Its data, configuration, passwords and logs; made when missing, mode 0700.
             port: On 127.0.0.1.
             die_with_parent: SIGKILL it when the thread that called `start()` ends, even by SIGKILL (see `Process`).
+            tls: A listener for TLS, beside the plain one.
         """
         super().__init__()
+        self.tls = tls
         self.directory = directory.resolve()
         self.port = port
         self.die_with_parent = die_with_parent
@@ -59,8 +78,18 @@ class Server(Service):
 
     @property
     def service_url(self) -> str:
-        """With the password of the services' user."""
-        return self._url(SERVICE)
+        """With the password of the workers' user."""
+        return self._url(WORKER)
+
+    @property
+    def api_url(self) -> str:
+        """With the password of the API's user."""
+        return self._url(API)
+
+    @property
+    def passwords(self) -> list[str]:
+        """Of all users: what must not stand in a log."""
+        return list(self._passwords().values())
 
     @property
     def where_to_look(self) -> str:
@@ -81,12 +110,17 @@ class Server(Service):
     def _passwords(self) -> dict[str, str]:
         """Return the password of each user, made when they are asked for first."""
         file = self.directory / "passwords.json"
-        if not file.exists():
+        kept: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+        missing = {user: secrets.token_urlsafe(24) for user in USERS if user not in kept}
+        if missing:
             self._make_directory()
-            passwords = {user: secrets.token_urlsafe(24) for user in (OPERATOR, SERVICE)}
-            write_private(file, json.dumps(passwords))
-        kept: dict[str, str] = json.loads(file.read_text())
+            kept |= missing
+            write_private(file, json.dumps(kept))
         return kept
+
+    def _address(self, user: str) -> str:
+        """Return host and port for a user: the services take the listener for TLS, if there is one."""
+        return f"{self.tls.host}:{self.tls.port}" if self.tls and user != OPERATOR else f"{HOST}:{self.port}"
 
 
 class RedisServer(Server):
@@ -105,11 +139,24 @@ class RedisServer(Server):
             return False
 
     def _url(self, user: str) -> str:
-        return f"redis://{user}:{self._passwords()[user]}@{HOST}:{self.port}/0"
+        scheme = "rediss" if self.tls and user != OPERATOR else "redis"
+        return f"{scheme}://{user}:{self._passwords()[user]}@{self._address(user)}/0"
 
     def _spawn(self) -> Process:
         self._make_directory()
-        passwords = {user: hashlib.sha256(text.encode()).hexdigest() for user, text in self._passwords().items()}
+        hashes = {user: hashlib.sha256(text.encode()).hexdigest() for user, text in self._passwords().items()}
+        users = Template((DEPLOY / "redis" / "users.acl").read_text()).substitute(hashes)
+        write_private(self.directory / "users.acl", users)
+        tls = (
+            self.tls
+            and f"""\
+tls-port {self.tls.port}
+tls-ca-cert-file "{self.tls.ca}"
+tls-cert-file "{self.tls.certificate}"
+tls-key-file "{self.tls.key}"
+tls-auth-clients yes
+"""
+        )
         write_private(
             self.directory / "redis.conf",
             f"""\
@@ -120,11 +167,8 @@ appendonly yes
 appendfsync always
 save ""
 maxmemory-policy noeviction
-# The services' user sees its own keys and channels, and no command that looks at others or empties the server.
-user default off ~* &* +@all
-user {OPERATOR} on #{passwords[OPERATOR]} ~* &* +@all
-user {SERVICE} on #{passwords[SERVICE]} ~longhaul:* &longhaul:* +@all -@admin -@dangerous +info
-""",
+aclfile "{self.directory}/users.acl"
+{tls or ""}""",
         )
         return Process(
             ["redis-server", self.directory / "redis.conf"], log=self.log, die_with_parent=self.die_with_parent
@@ -148,7 +192,13 @@ class RabbitServer(Server):
     PROGRAMS: ClassVar[Path] = Path("/usr/lib/rabbitmq/bin")
 
     def __init__(
-        self, directory: Path, port: int, *, erlang_arguments: str = "", die_with_parent: bool = False
+        self,
+        directory: Path,
+        port: int,
+        *,
+        erlang_arguments: str = "",
+        die_with_parent: bool = False,
+        tls: ServerTls | None = None,
     ) -> None:
         """Name a node.
 
@@ -157,8 +207,9 @@ class RabbitServer(Server):
             port: For AMQP. The next one is for Erlang's distribution (rabbitmqctl), the one after it for epmd.
             erlang_arguments: More flags for `erl`, parted by spaces.
             die_with_parent: As for every server.
+            tls: As for every server.
         """
-        super().__init__(directory, port, die_with_parent=die_with_parent)
+        super().__init__(directory, port, die_with_parent=die_with_parent, tls=tls)
         self.erlang_arguments = erlang_arguments
         self._epmd: Process | None = None
 
@@ -231,7 +282,8 @@ class RabbitServer(Server):
         return done.stdout
 
     def _url(self, user: str) -> str:
-        return f"amqp://{user}:{self._passwords()[user]}@{HOST}:{self.port}/{VHOST}"
+        scheme = "amqps" if self.tls and user != OPERATOR else "amqp"
+        return f"{scheme}://{user}:{self._passwords()[user]}@{self._address(user)}/{VHOST}"
 
     def ports(self) -> tuple[int, ...]:
         """Return AMQP's, the distribution's, and epmd's as long as ours does not hold it."""
@@ -248,6 +300,19 @@ class RabbitServer(Server):
         if not cookie.exists():
             write_private(cookie, secrets.token_hex(20), mode=0o400)
         write_private(self.directory / "definitions.json", json.dumps(self._definitions()))
+        tls = (
+            self.tls
+            and f"""\
+listeners.ssl.1 = {HOST}:{self.tls.port}
+ssl_options.cacertfile = {self.tls.ca}
+ssl_options.certfile = {self.tls.certificate}
+ssl_options.keyfile = {self.tls.key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+"""
+        )
         memory = min(2048, int(psutil.virtual_memory().total / MIB * 0.4))
         (self.directory / "rabbitmq.conf").write_text(
             f"""\
@@ -260,7 +325,7 @@ consumer_timeout = 10800000
 raft.wal_max_size_bytes = 134217728
 log.console = false
 log.file = node.log
-"""
+{tls or ""}"""
         )
         (self.directory / "enabled_plugins").write_text("[].\n")
         self._link_plugins()
@@ -276,18 +341,14 @@ log.file = node.log
             for found in installed.glob(f"{part}-[0-9]*"):
                 (plugins / found.name).symlink_to(found)
 
-    def _definitions(self) -> Mapping[str, object]:
+    def permissions(self, vhost: str) -> list[dict[str, str]]:
+        """Return each user's rights on a virtual host, as RabbitMQ's definitions have them."""
+        return [one | {"vhost": vhost} for one in self._definitions()["permissions"]]
+
+    def _definitions(self) -> Any:
         """Users and their rights; loaded at each start. With them the node makes no `guest`."""
-        users = [
-            {"name": user, "password_hash": _rabbit_hash(password), "tags": "administrator" if user == OPERATOR else ""}
-            for user, password in self._passwords().items()
-        ]
-        everything = {"configure": ".*", "write": ".*", "read": ".*"}
-        return {
-            "users": users,
-            "vhosts": [{"name": VHOST}],
-            "permissions": [{"user": user["name"], "vhost": VHOST, **everything} for user in users],
-        }
+        hashes = {user: _rabbit_hash(password) for user, password in self._passwords().items()}
+        return json.loads(Template((DEPLOY / "rabbitmq" / "definitions.json").read_text()).substitute(hashes))
 
     def _environment(self) -> dict[str, str]:
         ours = {

@@ -58,7 +58,9 @@ class Supervisor:
         self._rabbit = RabbitServer(run / "rabbitmq", settings.amqp_port)
         self._nginx = Nginx(run / "nginx", settings.nginx_port, [settings.api_port], logs=self._logs)
         self._surroundings = Surroundings(commands, run / "config.yaml", settings.service_environment, self._logs)
-        self._api = Api(self._surroundings, settings.api_port, way_in=self._nginx.url)
+        # The configuration has the workers' users; the API has its own, which may less.
+        api_users = {"LONGHAUL_REDIS_URL": self._redis.api_url, "LONGHAUL_AMQP_URL": self._rabbit.api_url}
+        self._api = Api(self._surroundings, settings.api_port, way_in=self._nginx.url, environment=api_users)
         self._started: dict[str, Service] = {}
         self._launched_at: dict[str, float] = {}
         self.description: Description | None = None
