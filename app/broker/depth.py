@@ -125,7 +125,7 @@ class QueueDepths:
         counts: dict[str, int] = {}
         self._unseen = self._under_way.copy()
         try:
-            if connection is not None and not await self._connection.is_blocked():
+            if connection is not None and not self._connection.is_blocked:
                 async with asyncio.timeout(POLL_SECONDS * 5):
                     counts = await ready_counts(connection, self._queues)
         except (AMQPError, OSError, RuntimeError, TimeoutError):  # aiormq raises RuntimeError on a closed one
