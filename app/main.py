@@ -17,16 +17,17 @@ from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
 from app.api.routes import actions, control, health, live, pages, results, status, submission
-from app.domain.errors import LonghaulError
+from app.domain.errors import ConfigurationError, LonghaulError
 from app.resources import Resources, open_resources
-from app.security.sealing import Sealer
+from app.security.key_sets import FixedKey, KeySet, KeySource, require_fitting
+from app.security.task_tokens import TaskTokenKeys
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
 from app.service.health import Health
 from app.service.results import Results
 from app.service.submission import Submissions
 from app.service.watching import Watching
 from app.service.wiring import core_services
-from app.settings import Settings
+from app.settings import JwtSettings, Settings
 
 ROUTERS: Final = [module.router for module in (submission, status, control, results, live, actions, health, pages)]
 ALLOWED_HEADERS: Final = [
@@ -35,9 +36,12 @@ ALLOWED_HEADERS: Final = [
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Last-Event-ID",
     "Prefer",
     "Range",
     "X-Request-ID",
+    "traceparent",
+    "tracestate",
 ]
 EXPOSED_HEADERS: Final = [
     "Accept-Post",
@@ -49,6 +53,10 @@ EXPOSED_HEADERS: Final = [
     "Idempotent-Replayed",
     "Link",
     "Location",
+    "Operation-Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
     "Repr-Digest",
     "Retry-After",
     "WWW-Authenticate",
@@ -76,11 +84,12 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigurationError: The settings name actions or queues that do not fit together.
     """
     catalogue = load_catalogue(settings.actions, dataset_ids=settings.datasets.keys())
+    keys = verification_keys(settings.jwt)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_resources(settings, name="longhaul api") as resources:
-            app.state.services = _services(resources)
+            app.state.services = _services(resources, keys)
             yield
 
     app = FastAPI(
@@ -101,16 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=[
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-                "If-None-Match",
-                "If-Range",
-                "Prefer",
-                "Range",
-                "X-Request-ID",
-            ],
+            allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestContext)
@@ -118,14 +118,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _services(resources: Resources) -> Services:
+def _services(resources: Resources, keys: KeySource) -> Services:
     settings = resources.settings
     core = core_services(resources)
-    task_key = task_token_key(resources.sealer)
+    task_keys = task_token_keys(settings)
     return Services(
         settings=settings,
         catalogue=resources.catalogue,
-        verifier=token_verifier(settings, task_key),
+        verifier=token_verifier(settings.jwt, keys, task_keys),
         submissions=Submissions(
             tasks=resources.tasks,
             lists=resources.lists,
@@ -133,7 +133,7 @@ def _services(resources: Resources) -> Services:
             publications=core.publications,
             sealer=resources.sealer,
             task_tokens=TaskTokenIssuer(
-                key=task_key,
+                keys=task_keys,
                 issuer=settings.jwt.issuer,
                 audience=settings.jwt.audience,
                 ttl_seconds=timedelta(hours=settings.task_token_ttl_hours) // timedelta(seconds=1),
@@ -148,20 +148,37 @@ def _services(resources: Resources) -> Services:
     )
 
 
-def task_token_key(sealer: Sealer) -> bytes:
-    """Return the key of task tokens: its own, so that no access token can pass for one or the other way round."""
-    return sealer.derived_key("task tokens")
+def task_token_keys(settings: Settings) -> TaskTokenKeys:
+    """Return the keys of task tokens under these settings."""
+    return TaskTokenKeys({key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()})
 
 
-def token_verifier(settings: Settings, task_key: bytes) -> TokenVerifier:
+def verification_keys(jwt: JwtSettings) -> KeySource:
+    """Return where the keys come from that access tokens are verified with.
+
+    Raises:
+        ConfigurationError: The public key is none, or not for the algorithm.
+    """
+    if jwt.algorithm == "HS256":
+        return FixedKey(jwt.secret.get_secret_value() if jwt.secret else "")
+    if jwt.jwks_url is not None:
+        return KeySet(jwt.jwks_url, jwt.algorithm)
+    pem = jwt.public_key or ""
+    try:
+        require_fitting(pem, jwt.algorithm)
+    except ValueError as error:
+        raise ConfigurationError(f"jwt.public_key: {error}") from None
+    return FixedKey(pem)
+
+
+def token_verifier(jwt: JwtSettings, keys: KeySource, task_keys: TaskTokenKeys) -> TokenVerifier:
     """Return what verifies bearer tokens under these settings."""
-    jwt = settings.jwt
-    secret = jwt.secret.get_secret_value() if jwt.secret else ""
     return TokenVerifier(
         algorithm=jwt.algorithm,
-        key=secret if jwt.algorithm == "HS256" else jwt.public_key or "",
+        keys=keys,
         issuer=jwt.issuer,
         audience=jwt.audience,
         leeway_seconds=jwt.leeway_seconds,
-        task_key=task_key,
+        task_keys=task_keys,
+        only_access_tokens=jwt.only_access_tokens,
     )

@@ -80,18 +80,32 @@ class JwtSettings(Section):
     algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
     secret: SecretStr | None = Field(default=None, description="HS256: at least 32 bytes.")
     public_key: str | None = Field(default=None, description="RS256 and ES256: PEM.")
+    jwks_url: str | None = Field(
+        default=None,
+        description="Instead of it, a key set: `https://…`, `file:///…`, in development also `http://` on loopback.",
+    )
     issuer: str = "longhaul"
     audience: str = "longhaul"
     leeway_seconds: int = Field(default=30, ge=0, le=300)
+    only_access_tokens: bool = Field(
+        default=False, description="Whether a token's `typ` must be `at+jwt` (RFC 9068), as an ID token's never is."
+    )
 
     @model_validator(mode="after")
     def _one_fitting_key(self) -> Self:
         if self.algorithm == "HS256":
             if self.secret is None or len(self.secret.get_secret_value().encode()) < HMAC_KEY_BYTES:
                 raise ValueError(f"HS256 needs a `secret` of {HMAC_KEY_BYTES} bytes or more")
-        elif not self.public_key:
-            raise ValueError(f"{self.algorithm} needs a `public_key` in PEM")
+        elif bool(self.public_key) == bool(self.jwks_url):
+            raise ValueError(f"{self.algorithm} needs a `public_key` in PEM, or a `jwks_url`, and not both")
         return self
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "file:///", "http://")):
+            raise ValueError("must begin with https:// or file:///")
+        return value
 
 
 class ApiSettings(Section):

@@ -1,7 +1,7 @@
 """What routes are given, by name. Everything was opened at the start and hangs on the application's state."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -48,29 +48,30 @@ def _part(name: str) -> Callable[[HTTPConnection], Any]:
     return part
 
 
-def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
+async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
     """Return who sent these Authorization headers (RFC 6750, section 2.1).
 
     Raises:
         Unauthorized: None, several, another scheme, or a token that is not valid.
+        StoreUnavailable: No key to verify it with can be had.
     """
     if len(authorization) != 1:
         raise Unauthorized
     scheme, _, token = authorization[0].strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized
-    return verifier.verify(token.strip())
+    return await verifier.verify(token.strip())
 
 
-def _caller_with(scope: Scope) -> Callable[[Request], Principal]:
+def _caller_with(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Make what finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
 
     On a task's path a task token comes through here; that it opens another task is seen where the task is read.
     """
 
-    def caller(request: Request) -> Principal:
+    async def caller(request: Request) -> Principal:
         services: Services = request.app.state.services
-        principal = bearer_principal(services.verifier, request.headers.getlist("authorization"))
+        principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
         authorize(principal, scope, task_id=principal.only_task if "task_id" in request.path_params else None)
         if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
             raise HeadersTooLarge
