@@ -114,7 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestContext)
-    install_openapi(app, catalogue)
+    install_openapi(app, catalogue, ROUTERS)
     return app
 
 

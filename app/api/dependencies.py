@@ -1,7 +1,7 @@
 """What routes are given, by name. Everything was opened at the start and hangs on the application's state."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -63,21 +63,22 @@ async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) ->
     return await verifier.verify(token.strip())
 
 
-def _caller_with(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
-    """Make what finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
+class CallerWith:
+    """Finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
 
     On a task's path a task token comes through here; that it opens another task is seen where the task is read.
     """
 
-    async def caller(request: Request) -> Principal:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Principal:
         services: Services = request.app.state.services
         principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
-        authorize(principal, scope, task_id=principal.only_task if "task_id" in request.path_params else None)
+        authorize(principal, self.scope, task_id=principal.only_task if "task_id" in request.path_params else None)
         if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
             raise HeadersTooLarge
         return principal
-
-    return caller
 
 
 def path_task_id(task_id: str) -> UUID:
@@ -109,8 +110,8 @@ def idempotency_key_of(values: list[str]) -> str | None:
 
 # Dependencies are asked in the order of a route's arguments: the caller stands before the task's id, as 401 and 403
 # come before 404.
-Submitter = Annotated[Principal, Depends(_caller_with(Scope.SUBMIT))]
-Reader = Annotated[Principal, Depends(_caller_with(Scope.READ))]
+Submitter = Annotated[Principal, Depends(CallerWith(Scope.SUBMIT))]
+Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
