@@ -18,6 +18,7 @@ from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem
 from app.domain.task import StatusDocument
 from app.security.principal import Scope
+from app.service.status import CURSOR
 
 REF: Final = "#/components/schemas/{model}"
 MAX_PAGE: Final = 200
@@ -104,7 +105,7 @@ LIST_PARAMETERS: Final[Fragment] = {
             "name": "cursor",
             "in": "query",
             "description": "The last page's next_cursor.",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": f"^{CURSOR}$"},
         },
     ],
     "responses": {"200": {"content": {"application/json": {"schema": {"$ref": REF.format(model="TaskPage")}}}}},
@@ -112,9 +113,12 @@ LIST_PARAMETERS: Final[Fragment] = {
 RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
         "description": "The file.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     },
-    206: {"description": "The wanted part of it."},
+    206: {
+        "description": "The wanted part of it.",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    },
     304: {"description": "Unchanged."},
 }
 
