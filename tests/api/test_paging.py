@@ -97,7 +97,7 @@ ID, TIME = uuid4().hex, "1764014400000"
 BROKEN = {
     "nothing": "", "a word": "abc", "one letter": "a", "no base64": "!!!", "other letters": "é",
     "no id": TIME, "no time": ID, "a word for a time": f"x{TIME[1:]}{ID}", "a word for an id": f"{TIME}{'x' * 32}",
-    "a NUL": f"{TIME}{ID[:-1]}\0", "a line break": f"{TIME}{ID}\n", "other digits": f"{'\N{ARABIC-INDIC DIGIT ONE}' * 13}{ID}",
+    "a NUL": f"{TIME}{ID[:-1]}\0", "a line break": f"{TIME}{ID}\n", "other digits": "\u0661" * 13 + ID,
     "a time of 5000 digits": "9" * 5000 + ID, "a sign": f"-{TIME[1:]}{ID}", "a range of Redis": f"({TIME}{ID}",
     "capitals": f"{TIME}{'A' * 32}", "an id with dashes": f"{TIME}{uuid4()}",
 }  # fmt: skip
