@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test lint audit fairness format lock setup setup-test
+.PHONY: help run up down demo test fuzz lint audit fairness format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -24,7 +24,10 @@ demo: setup ## the demo job, on a running stack
 	@$(STACK) demo
 
 test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
-	@$(BIN)/pytest -n 4 --dist loadfile -m 'not slow'
+	@$(BIN)/pytest -n 4 --dist loadfile -m 'not slow and not fuzz'
+
+fuzz: setup-test ## schemathesis for five minutes: requests out of the OpenAPI document, on a real service
+	@$(BIN)/pytest -m fuzz
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -19,9 +19,10 @@ from app.api.middleware import RequestContext
 from app.api.overload import RequestPlaces, WatcherPlaces
 from app.api.routes import actions, control, health, live, pages, results, status, submission
 from app.broker.depth import QueueDepths
-from app.domain.errors import LonghaulError
+from app.domain.errors import ConfigurationError, LonghaulError
 from app.resources import Resources, depth_limits, open_resources, side_task
-from app.security.sealing import Sealer
+from app.security.key_sets import FixedKey, KeySet, KeySource, require_fitting
+from app.security.task_tokens import TaskTokenKeys
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
 from app.service.capacity import Capacity
 from app.service.health import Health
@@ -29,7 +30,7 @@ from app.service.results import Results
 from app.service.submission import Submissions
 from app.service.watching import Watching
 from app.service.wiring import core_services
-from app.settings import Settings
+from app.settings import JwtSettings, Settings
 
 ROUTERS: Final = [module.router for module in (submission, status, control, results, live, actions, health, pages)]
 ALLOWED_HEADERS: Final = [
@@ -38,9 +39,12 @@ ALLOWED_HEADERS: Final = [
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Last-Event-ID",
     "Prefer",
     "Range",
     "X-Request-ID",
+    "traceparent",
+    "tracestate",
 ]
 EXPOSED_HEADERS: Final = [
     "Accept-Post",
@@ -52,6 +56,8 @@ EXPOSED_HEADERS: Final = [
     "Idempotent-Replayed",
     "Link",
     "Location",
+    "Operation-Location",
+    "Preference-Applied",
     "RateLimit",
     "RateLimit-Policy",
     "Repr-Digest",
@@ -81,12 +87,13 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigurationError: The settings name actions or queues that do not fit together.
     """
     catalogue = load_catalogue(settings.actions, dataset_ids=settings.datasets.keys())
+    keys = verification_keys(settings.jwt)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_resources(settings, name="longhaul api") as resources:
             depths = QueueDepths(resources.publishing, resources.catalogue.queues)
-            app.state.services = _services(resources, depths)
+            app.state.services = _services(resources, keys, depths)
             async with side_task(depths.run(), name="depths"):
                 yield
 
@@ -108,32 +115,23 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=[
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-                "If-None-Match",
-                "If-Range",
-                "Prefer",
-                "Range",
-                "X-Request-ID",
-            ],
+            allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestPlaces, total=settings.api.max_requests)
     app.add_middleware(RequestContext)
-    install_openapi(app, catalogue)
+    install_openapi(app, catalogue, ROUTERS)
     return app
 
 
-def _services(resources: Resources, depths: QueueDepths) -> Services:
+def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Services:
     settings = resources.settings
     core = core_services(resources)
-    task_key = task_token_key(resources.sealer)
+    task_keys = task_token_keys(settings)
     return Services(
         settings=settings,
         catalogue=resources.catalogue,
-        verifier=token_verifier(settings, task_key),
+        verifier=token_verifier(settings.jwt, keys, task_keys),
         submissions=Submissions(
             tasks=resources.tasks,
             lists=resources.lists,
@@ -143,7 +141,7 @@ def _services(resources: Resources, depths: QueueDepths) -> Services:
             publications=core.publications,
             sealer=resources.sealer,
             task_tokens=TaskTokenIssuer(
-                key=task_key,
+                keys=task_keys,
                 issuer=settings.jwt.issuer,
                 audience=settings.jwt.audience,
                 ttl_seconds=timedelta(hours=settings.task_token_ttl_hours) // timedelta(seconds=1),
@@ -159,20 +157,37 @@ def _services(resources: Resources, depths: QueueDepths) -> Services:
     )
 
 
-def task_token_key(sealer: Sealer) -> bytes:
-    """Return the key of task tokens: its own, so that no access token can pass for one or the other way round."""
-    return sealer.derived_key("task tokens")
+def task_token_keys(settings: Settings) -> TaskTokenKeys:
+    """Return the keys of task tokens under these settings."""
+    return TaskTokenKeys({key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()})
 
 
-def token_verifier(settings: Settings, task_key: bytes) -> TokenVerifier:
+def verification_keys(jwt: JwtSettings) -> KeySource:
+    """Return where the keys come from that access tokens are verified with.
+
+    Raises:
+        ConfigurationError: The public key is none, or not for the algorithm.
+    """
+    if jwt.algorithm == "HS256":
+        return FixedKey(jwt.secret.get_secret_value() if jwt.secret else "")
+    if jwt.jwks_url is not None:
+        return KeySet(jwt.jwks_url, jwt.algorithm)
+    pem = jwt.public_key or ""
+    try:
+        require_fitting(pem, jwt.algorithm)
+    except ValueError as error:
+        raise ConfigurationError(f"jwt.public_key: {error}") from None
+    return FixedKey(pem)
+
+
+def token_verifier(jwt: JwtSettings, keys: KeySource, task_keys: TaskTokenKeys) -> TokenVerifier:
     """Return what verifies bearer tokens under these settings."""
-    jwt = settings.jwt
-    secret = jwt.secret.get_secret_value() if jwt.secret else ""
     return TokenVerifier(
         algorithm=jwt.algorithm,
-        key=secret if jwt.algorithm == "HS256" else jwt.public_key or "",
+        keys=keys,
         issuer=jwt.issuer,
         audience=jwt.audience,
         leeway_seconds=jwt.leeway_seconds,
-        task_key=task_key,
+        task_keys=task_keys,
+        only_access_tokens=jwt.only_access_tokens,
     )

@@ -8,7 +8,9 @@ import base64
 import binascii
 import difflib
 import os
+import re
 import ssl
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -30,10 +32,16 @@ from pydantic import (
 from app.domain.errors import ConfigurationError
 
 PREFIX = "LONGHAUL_"
+FILE_SUFFIX = "_file"
 CLIENT_VARIABLES = frozenset({"LONGHAUL_URL", "LONGHAUL_TOKEN"})  # the command line client's, not the services'
 
 HMAC_KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash, at least
 AES_KEY_BYTES = 32
+EXAMPLE = re.compile(r"change.?me|example.?secret", re.IGNORECASE)
+"""What stands in our example files where a secret belongs."""
+FEWEST_CHARACTERS = 8
+"""A random key of 32 bytes has more than twenty different ones."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Section(BaseModel):
@@ -82,18 +90,32 @@ class JwtSettings(Section):
     algorithm: Literal["HS256", "RS256", "ES256"] = "HS256"
     secret: SecretStr | None = Field(default=None, description="HS256: at least 32 bytes.")
     public_key: str | None = Field(default=None, description="RS256 and ES256: PEM.")
+    jwks_url: str | None = Field(
+        default=None,
+        description="Instead of it, a key set: `https://…`, `file:///…`, in development also `http://` on loopback.",
+    )
     issuer: str = "longhaul"
     audience: str = "longhaul"
     leeway_seconds: int = Field(default=30, ge=0, le=300)
+    only_access_tokens: bool = Field(
+        default=False, description="Whether a token's `typ` must be `at+jwt` (RFC 9068), as an ID token's never is."
+    )
 
     @model_validator(mode="after")
     def _one_fitting_key(self) -> Self:
         if self.algorithm == "HS256":
             if self.secret is None or len(self.secret.get_secret_value().encode()) < HMAC_KEY_BYTES:
                 raise ValueError(f"HS256 needs a `secret` of {HMAC_KEY_BYTES} bytes or more")
-        elif not self.public_key:
-            raise ValueError(f"{self.algorithm} needs a `public_key` in PEM")
+        elif bool(self.public_key) == bool(self.jwks_url):
+            raise ValueError(f"{self.algorithm} needs a `public_key` in PEM, or a `jwks_url`, and not both")
         return self
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "file:///", "http://")):
+            raise ValueError("must begin with https:// or file:///")
+        return value
 
 
 class ApiSettings(Section):
@@ -246,7 +268,22 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     rate_limits: RateLimitSettings = RateLimitSettings()
     log: LogSettings = LogSettings()
-    cors_origins: list[str] = Field(default_factory=list)
+    cors_origins: list[str] = Field(
+        default_factory=list, description="Pages of these origins may call from a browser: `https://app.example.com`."
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _plain_origins(cls, values: list[str]) -> list[str]:
+        for value in values:
+            parts = urlsplit(value)
+            if (
+                parts.scheme not in ("http", "https")
+                or not parts.hostname
+                or value != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{value!r} is no origin, such as https://app.example.com")
+        return values
 
     @field_validator("public_url")
     @classmethod
@@ -292,13 +329,67 @@ def load_settings(path: Path | None, environment: Mapping[str, str] = os.environ
         ConfigurationError: A file cannot be read, a key is unknown, or a value is wrong. Says which.
     """
     values = _read_yaml(path) if path else {}
+    secret_files = [path] if path and _holds_a_secret(values) else []
     for name, text in sorted(environment.items()):
         if name.startswith(PREFIX) and name not in CLIENT_VARIABLES:
             _overlay(values, name, text)
+            if name.lower().endswith(FILE_SUFFIX):
+                secret_files.append(Path(text))
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentences(error))) from None  # the cause would show the values
+    if wrong := [*_unsafe_places(settings), *([] if settings.development else _unsafe_secrets(settings, secret_files))]:
+        raise ConfigurationError("; ".join(wrong))
+    return settings
+
+
+def _unsafe_places(settings: Settings) -> Iterable[str]:
+    """Whoever answers in the place of a key set decides who everybody is: it is asked over https, or not by network."""
+    url = urlsplit(settings.jwt.jwks_url or "")
+    if url.scheme == "http" and not (settings.development and url.hostname in LOOPBACK):
+        yield "jwt.jwks_url: http:// is for loopback, in development mode; use https://"
+
+
+def _unsafe_secrets(settings: Settings, files: Iterable[Path]) -> Iterable[str]:
+    """Name the secrets that are none: out of an example file, not random, or for every user of the machine to read."""
+    secrets: dict[str, SecretStr | SecretBytes | None] = {
+        "redis_url": settings.redis_url,
+        "amqp_url": settings.amqp_url,
+        "archive_url": settings.archive_url,
+        "jwt.secret": settings.jwt.secret,
+        **{f"encryption_keys.{key_id}": key for key_id, key in settings.encryption_keys.items()},
+    }
+    for key, secret in secrets.items():
+        value = secret.get_secret_value() if secret else ""
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        if EXAMPLE.search(text):
+            yield f"{key}: the example's secret, which everybody knows; make one (openssl rand -base64 32)"
+        elif text and not key.endswith("_url") and len(set(text)) < FEWEST_CHARACTERS:
+            yield f"{key}: not random; make one (openssl rand -base64 32)"
+    for file in files:
+        if _is_open_to_everybody(file):
+            yield f"{file}: every user of this machine may read it, and it holds a secret (chmod 0640 or less)"
+
+
+def _holds_a_secret(values: Mapping[str, Any]) -> bool:
+    jwt = values.get("jwt")
+    urls = (str(values.get(name, "")) for name in ("redis_url", "amqp_url", "archive_url"))
+    return (
+        "encryption_keys" in values
+        or (isinstance(jwt, dict) and "secret" in jwt)
+        or any(re.search(r"://[^/]*:[^/]*@", url) for url in urls)
+    )
+
+
+def _is_open_to_everybody(file: Path) -> bool:
+    """Whether any user can read it: its own mode allows that, and so does each directory on the way."""
+    real = file.resolve()
+    try:
+        may_pass = all(directory.stat().st_mode & stat.S_IXOTH for directory in real.parents)
+        return may_pass and bool(real.stat().st_mode & stat.S_IROTH)
+    except OSError:  # not for us to see, so not for everybody
+        return False
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -320,8 +411,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _overlay(values: dict[str, Any], name: str, text: str) -> None:
     """Set one environment variable's value in the nested mapping."""
     key = name.removeprefix(PREFIX).lower()
-    if key.endswith("_file"):
-        key = key.removesuffix("_file")
+    if name.lower().endswith(FILE_SUFFIX):
+        key = key.removesuffix(FILE_SUFFIX)
         try:
             value: Any = Path(text).read_text(encoding="utf-8").removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:

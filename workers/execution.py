@@ -20,6 +20,7 @@ from app.broker.publisher import Letter
 from app.domain.envelope import Envelope
 from app.domain.errors import Malformed, PublishUnconfirmed, Unavailable, Undecryptable
 from app.domain.lifecycle import TaskStatus
+from app.domain.task import Task
 from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
 from app.service.ending import task_problem
@@ -34,6 +35,8 @@ UNKNOWN_ACTION_WAIT: Final = timedelta(seconds=15)
 
 UNDECIDED_WAIT: Final = timedelta(seconds=5)
 """After how long a message is looked at again of which nobody can say yet whether it may start its task."""
+LOST_ORDER: Final = "Its order does not open: it was sealed under an unknown key, for another task, or was changed."
+LOST_PLACE: Final = "Its checkpoint does not open: a retry begins from the start."
 
 Answer = TypeVar("Answer")
 
@@ -51,15 +54,10 @@ class Execution:
         """Take the delivery to one of its ends: acknowledged, parked, buried, or given back."""
         if self._delivery.is_lost:
             return  # the broker has it again; a claim now would only disturb whoever gets it
-        try:
-            letter = self._delivery.letter()
-            bind(task_id=str(letter.task_id), request_id=letter.request_id)
-            envelope = self._opened(letter)
-        except (Malformed, Undecryptable) as error:
-            log.warning("a message cannot be read", reason=error.detail)
-            reason = error.slug
-            await self._until_answered(lambda: self._delivery.bury(reason))
+        read = await self._read()
+        if read is None:
             return
+        letter, envelope = read
         handler = self._desk.registry.get(envelope.action)
         if handler is None:
             log.error("no handler for this action; leaving it to another worker", action=envelope.action)
@@ -76,7 +74,7 @@ class Execution:
             case Claimed() as claimed:
                 crash_point("after_rebuild" if claimed.rebuilt else "after_claim")
                 if not self._may_have_ended(envelope, claimed) or await self._may_begin(envelope):
-                    await Attempt(self._desk, self._delivery, envelope, handler, claimed).run()
+                    await self._attempt(envelope, letter, handler, claimed)
             case Exhausted() as exhausted:
                 await self._end_lost(envelope, letter, exhausted)
             case Park(wait, copy_id):
@@ -87,6 +85,21 @@ class Execution:
                 log.info("dropped a message", reason=reason)
                 await self._delivery.acknowledge()
 
+    async def _read(self) -> tuple[Letter, Envelope] | None:
+        """Read and open the message; None if it cannot be, and has been dealt with."""
+        try:
+            letter = self._delivery.letter()
+        except Malformed as error:
+            log.warning("a message cannot be read", reason=error.detail)
+            await self._until_answered(lambda: self._delivery.bury(Malformed.slug))
+            return None
+        bind(task_id=str(letter.task_id), request_id=letter.request_id)
+        try:
+            return letter, self._opened(letter)
+        except (Malformed, Undecryptable) as error:
+            await self._end_unreadable(letter, error)
+            return None
+
     def _opened(self, letter: Letter) -> Envelope:
         try:
             envelope = self._desk.sealer.open_order(letter.sealed, task_id=letter.task_id, action=letter.action)
@@ -95,6 +108,66 @@ class Execution:
         if envelope.message_id != letter.message_id:
             raise Malformed("The message's id is not that of its envelope.")
         return envelope
+
+    async def _attempt(self, envelope: Envelope, letter: Letter, handler: Handler, claimed: Claimed) -> None:
+        try:
+            attempt = Attempt(self._desk, self._delivery, envelope, handler, claimed)
+        except Undecryptable as error:
+            log.warning("the checkpoint cannot be read", reason=error.detail)
+            await self._bury_and_end(letter, claimed.task, envelope=letter.sealed, slug=error.slug, detail=LOST_PLACE)
+        else:
+            await attempt.run()
+
+    async def _end_unreadable(self, letter: Letter, error: Malformed | Undecryptable) -> None:
+        """Bury a message that does not open. If it is the one that guards its task, that is the task's end, too.
+
+        Its worker, or its submission, is given the time to write what they may have to.
+        """
+        desk = self._desk
+        guarded = await self._until_answered(lambda: desk.tasks.guarded_by(letter.task_id, letter.message_id))
+        if guarded is not None and guarded.busy > timedelta(0):
+            await self._wait(letter, guarded.busy)
+            return
+        log.warning("a message cannot be read", reason=error.detail)
+        if guarded is None:
+            await self._until_answered(lambda: self._delivery.bury(error.slug))
+            return
+        await self._bury_and_end(
+            letter,
+            guarded.task,
+            envelope=guarded.envelope,
+            checkpoint=guarded.checkpoint,
+            checkpoint_progress=guarded.checkpoint_progress,
+            slug=error.slug,
+            detail=LOST_ORDER,
+        )
+
+    async def _bury_and_end(
+        self,
+        letter: Letter,
+        task: Task,
+        *,
+        envelope: bytes,
+        slug: str,
+        detail: str,
+        checkpoint: bytes | None = None,
+        checkpoint_progress: int = 0,
+    ) -> None:
+        """End a task as FAILED whose order or checkpoint does not open; the message goes to the dead letters."""
+        desk = self._desk
+        await self._until_answered(lambda: desk.publisher.bury(letter, slug))
+        await self._until_answered(
+            lambda: desk.endings.end(
+                task,
+                TaskStatus.FAILED,
+                envelope=envelope,
+                checkpoint=checkpoint,
+                checkpoint_progress=checkpoint_progress,
+                error=task_problem(Undecryptable.slug, detail, request_id=letter.request_id),
+            )
+        )
+        await self._delivery.acknowledge()
+        log.warning("failed: it does not open")
 
     async def _claim(self, envelope: Envelope, letter: Letter) -> Claim:
         """Claim, and ask the archive in between where the claim says so."""

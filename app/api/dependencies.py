@@ -50,35 +50,37 @@ def _part(name: str) -> Callable[[HTTPConnection], Any]:
     return part
 
 
-def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
+async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
     """Return who sent these Authorization headers (RFC 6750, section 2.1).
 
     Raises:
         Unauthorized: None, several, another scheme, or a token that is not valid.
+        StoreUnavailable: No key to verify it with can be had.
     """
     if len(authorization) != 1:
         raise Unauthorized
     scheme, _, token = authorization[0].strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized
-    return verifier.verify(token.strip())
+    return await verifier.verify(token.strip())
 
 
-def _caller_with(scope: Scope) -> Callable[[Request], Principal]:
-    """Make what finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
+class CallerWith:
+    """Finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
 
     On a task's path a task token comes through here; that it opens another task is seen where the task is read.
     """
 
-    def caller(request: Request) -> Principal:
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> Principal:
         services: Services = request.app.state.services
-        principal = bearer_principal(services.verifier, request.headers.getlist("authorization"))
-        authorize(principal, scope, task_id=principal.only_task if "task_id" in request.path_params else None)
+        principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
+        authorize(principal, self.scope, task_id=principal.only_task if "task_id" in request.path_params else None)
         if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
             raise HeadersTooLarge
         return principal
-
-    return caller
 
 
 def path_task_id(task_id: str) -> UUID:
@@ -110,8 +112,8 @@ def idempotency_key_of(values: list[str]) -> str | None:
 
 # Dependencies are asked in the order of a route's arguments: the caller stands before the task's id, as 401 and 403
 # come before 404.
-Submitter = Annotated[Principal, Depends(_caller_with(Scope.SUBMIT))]
-Reader = Annotated[Principal, Depends(_caller_with(Scope.READ))]
+Submitter = Annotated[Principal, Depends(CallerWith(Scope.SUBMIT))]
+Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]

@@ -4,19 +4,33 @@ Bodies are read strictly before a model sees them (app/api/bodies.py), and docum
 the schemas of both are put in here, once, and the document stays complete.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
+from app.api.dependencies import CallerWith
 from app.api.errors import MEDIA_TYPE, REALM, STATUS
 from app.domain.action import ActionCatalogue
 from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem
 from app.domain.task import StatusDocument
+from app.security.principal import Scope
+from app.service.status import CURSOR
 
 REF: Final = "#/components/schemas/{model}"
 MAX_PAGE: Final = 200
+BEARER: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": (
+        "An access token (RFC 9068) of the configured issuer; without a claim `scope` it may submit and read. On a "
+        "task's own path its `task_token` will do."
+    ),
+}
 EVERYWHERE: Final = (401, 403, 431, 500)
 """How every request under /v1 may be refused."""
 
@@ -101,7 +115,7 @@ LIST_PARAMETERS: Final[Fragment] = {
             "name": "cursor",
             "in": "query",
             "description": "The last page's next_cursor.",
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": f"^{CURSOR}$"},
         },
     ],
     "responses": {"200": {"content": {"application/json": {"schema": {"$ref": REF.format(model="TaskPage")}}}}},
@@ -109,9 +123,12 @@ LIST_PARAMETERS: Final[Fragment] = {
 RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
         "description": "The file.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
     },
-    206: {"description": "The wanted part of it."},
+    206: {
+        "description": "The wanted part of it.",
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    },
     304: {"description": "Unchanged."},
 }
 
@@ -132,8 +149,9 @@ def _problem(status: int) -> Fragment:
     return answer
 
 
-def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
+def install_openapi(app: FastAPI, catalogue: ActionCatalogue, routers: Sequence[APIRouter]) -> None:
     """Complete the application's OpenAPI document with what its routes only name."""
+    needed = _needed_scopes(routers)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -146,23 +164,36 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
             )
             components = document.setdefault("components", {})
             components["schemas"] = _schemas(catalogue)
-            components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+            components["securitySchemes"] = {"bearer": BEARER}
             for path, operations in document["paths"].items():
-                for operation in operations.values():
-                    _complete(operation, secured=path.startswith("/v1/"))
+                for method, operation in operations.items():
+                    _complete(operation, secured=path.startswith("/v1/"), needed=needed.get((method.upper(), path)))
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _complete(operation: Fragment, *, secured: bool) -> None:
+def _needed_scopes(routers: Sequence[APIRouter]) -> dict[tuple[str, str], Scope]:
+    """Return the scope that each method of each path needs, as its route says."""
+    needed: dict[tuple[str, str], Scope] = {}
+    for route in (route for router in routers for route in router.routes):
+        if isinstance(route, APIRoute):
+            for dependency in route.dependant.dependencies:
+                if isinstance(dependency.call, CallerWith):
+                    needed |= dict.fromkeys(
+                        ((method, route.path_format) for method in route.methods or ()), dependency.call.scope
+                    )
+    return needed
+
+
+def _complete(operation: Fragment, *, secured: bool, needed: Scope | None) -> None:
     """Put in what holds for every operation, and take out what FastAPI promises by itself."""
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422")):  # a path id that is none is a 404
         del answers["422"]
     if secured:
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = [{"bearer": [needed] if needed else []}]  # OpenAPI 3.1: the roles that are needed
         answers |= {str(status): _problem(status) for status in EVERYWHERE}
 
 

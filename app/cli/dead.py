@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from app.cli.serve import ConfigOption
+from app.domain.errors import Undecryptable
 from app.domain.task import rfc3339
 from app.settings import load_settings
 
@@ -49,10 +50,14 @@ def redrive(
     if bool(task_ids) == everything:
         raise typer.BadParameter("name tasks, or say --all")
     wanted = None if everything else frozenset(task_ids or ())
-    again, gone = asyncio.run(_redrive(config, wanted, limit))
+    again, gone, shut = asyncio.run(_redrive(config, wanted, limit))
     typer.echo(f"{again} run again, {gone} needed nothing any more")
-    if wanted is not None and again + gone < len(wanted):
-        typer.echo(f"longhaul: {len(wanted) - again - gone} of them have no dead letter", err=True)
+    missing = len(wanted) - again - gone - shut if wanted is not None else 0
+    if shut:
+        typer.echo(f"longhaul: {shut} do not open under the configured keys, and stay", err=True)
+    if missing > 0:
+        typer.echo(f"longhaul: {missing} of them have no dead letter", err=True)
+    if shut or missing > 0:
         raise typer.Exit(1)
 
 
@@ -77,7 +82,7 @@ async def _rows(config: Path | None, limit: int) -> list[dict[str, str]]:
         ]
 
 
-async def _redrive(config: Path | None, wanted: frozenset[UUID] | None, limit: int) -> tuple[int, int]:
+async def _redrive(config: Path | None, wanted: frozenset[UUID] | None, limit: int) -> tuple[int, int, int]:
     from app.broker.connection import connect  # noqa: PLC0415
     from app.broker.dead_letters import dead_letters  # noqa: PLC0415
     from app.resources import open_resources  # noqa: PLC0415
@@ -85,7 +90,7 @@ async def _redrive(config: Path | None, wanted: frozenset[UUID] | None, limit: i
     from app.service.wiring import core_services  # noqa: PLC0415
 
     settings = load_settings(config)
-    again = gone = 0
+    again = gone = shut = 0
     async with (
         open_resources(settings, name="longhaul admin") as resources,
         await connect(settings.amqp_url.get_secret_value(), name="longhaul admin", tls=settings.tls) as connection,
@@ -94,8 +99,13 @@ async def _redrive(config: Path | None, wanted: frozenset[UUID] | None, limit: i
         desk = DeadLetterDesk(archive=resources.archive, control=core_services(resources).control)
         for letter in letters:
             if wanted is None or letter.task_id in wanted:
-                if await desk.redrive(letter):
+                try:
+                    runs_again = await desk.redrive(letter)
+                except Undecryptable:
+                    shut += 1
+                    continue
+                if runs_again:
                     again += 1
                 else:
                     gone += 1
-    return again, gone
+    return again, gone, shut

@@ -6,7 +6,9 @@ import typer
 
 from app import __version__
 from app.cli import admin, serve, tasks
-from app.domain.errors import LonghaulError
+from app.domain.errors import ConfigurationError, LonghaulError
+
+EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: trying again does not help
 
 app = typer.Typer(
     name="longhaul",
@@ -39,9 +41,9 @@ tasks.register(app)
 
 
 def main() -> None:
-    """Run `longhaul`; what goes wrong is one line on standard error and exit status 1."""
+    """Run `longhaul`; what goes wrong is one line on standard error and exit status 1, or 78 for the configuration."""
     try:
         app()
     except LonghaulError as error:
         typer.echo(f"longhaul: {error.detail}", err=True)
-        sys.exit(1)
+        sys.exit(EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
@@ -25,6 +26,11 @@ class Owner:
 
     issuer: str
     subject: str
+
+    @property
+    def digest(self) -> str:
+        """By which keys and rows name an owner: 32 hexadecimal digits."""
+        return sha256(f"{self.issuer}\0{self.subject}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,19 +31,20 @@ class Principal:
     only_task: UUID | None = None
 
 
-def authorize(principal: Principal, scope: Scope, *, task_id: UUID | None = None) -> Owner:
+def authorize(principal: Principal, scope: Scope, *, task_id: UUID | None = None, owned_by: str | None = None) -> Owner:
     """Decide whether the caller may use a route, and as whom.
 
-    Whether the task at hand is this owner's is seen where it is read: another's task and an unknown one are both
-    NotFound there, and look the same.
+    What is another's and what is unknown are both NotFound, and look the same. So this is asked before a task is read,
+    and again with whose it is.
 
     Args:
         principal: Who asks.
         scope: What the route needs.
         task_id: The one task that the route is about, where there is one that a task token may open.
+        owned_by: The digest of the task's owner, once it is known.
 
     Raises:
-        NotFound: A task token, on another task.
+        NotFound: A task token, on another task; or the task is another's.
         InsufficientScope: The scope is missing, or a task token is used on a route that is not about its task.
     """
     if principal.only_task is not None:
@@ -53,4 +54,6 @@ def authorize(principal: Principal, scope: Scope, *, task_id: UUID | None = None
             raise NotFound
     if scope not in principal.scopes:
         raise InsufficientScope(f"The scope {scope} is needed.", scope=scope)
+    if owned_by is not None and owned_by != principal.owner.digest:
+        raise NotFound
     return principal.owner

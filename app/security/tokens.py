@@ -10,21 +10,27 @@ import json
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from jose import jwt
 
-from app.domain.errors import Unauthorized
+from app.domain.errors import Unauthorized, Unavailable
 from app.domain.task import Owner
+from app.security.key_sets import KeySource
 from app.security.principal import DEFAULT_SCOPES, Principal, Scope
+from app.security.task_tokens import SCOPES, TaskTokenKeys
 
 MAX_TOKEN_BYTES: Final = 8192
 SEGMENTS: Final = 3
-ACCESS_TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
+STRICT_ACCESS_TYPES: Final = frozenset({"at+jwt", "application/at+jwt"})
+ACCESS_TYPES: Final = STRICT_ACCESS_TYPES | {"jwt"}
 TASK_TYPE: Final = "task+jwt"
 TASK_ALGORITHM: Final = "HS256"
 FORBIDDEN_HEADERS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c"})
+REMEMBERED: Final = 10_000
+"""How many verified tokens are remembered, at about half a kilobyte each."""
 
 REQUIRED: Final = {"require_exp": True, "require_sub": True, "require_iss": True, "require_aud": True}
 
@@ -36,62 +42,94 @@ class TokenVerifier:
         self,
         *,
         algorithm: str,
-        key: str,
+        keys: KeySource,
         issuer: str,
         audience: str,
         leeway_seconds: int,
-        task_key: bytes,
+        task_keys: TaskTokenKeys,
+        only_access_tokens: bool = False,
     ) -> None:
         """Take what tokens are held against.
 
         Args:
             algorithm: The only one accepted for access tokens.
-            key: The secret (HS256) or the public key in PEM (RS256, ES256).
+            keys: The secret (HS256), or public keys in PEM (RS256, ES256).
             issuer: What `iss` must be.
             audience: What `aud` must be, or contain.
             leeway_seconds: By how much clocks may differ.
-            task_key: Signs task tokens; no access token is ever accepted under it.
+            task_keys: Sign task tokens; no access token is ever accepted under one.
+            only_access_tokens: Whether `typ` must say `at+jwt` (RFC 9068), so that an ID token never passes.
         """
         self._algorithm = algorithm
-        self._key = key
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._options = REQUIRED | {"leeway": leeway_seconds}
         self._leeway = leeway_seconds
-        self._task_key = task_key.hex()
+        self._task_keys = task_keys
+        self._access_types = STRICT_ACCESS_TYPES if only_access_tokens else ACCESS_TYPES
+        self._verified: dict[bytes, tuple[Principal, int]] = {}
 
-    def verify(self, token: str) -> Principal:
-        """Return who holds this token.
+    async def verify(self, token: str) -> Principal:
+        """Return who holds this token. What was verified is remembered, by its digest, for as long as it is good.
 
         Raises:
             Unauthorized: It is not a token that this service accepts, for whatever reason.
+            StoreUnavailable: No key to verify it with can be had.
         """
         try:
-            return self._verify(token)
-        except Unauthorized:
+            digest = sha256(token.encode()).digest()
+            if (known := self._remembered(digest)) is not None:
+                return known
+            generation = self._keys.generation
+            principal = await self._verify(token)
+        except (Unauthorized, Unavailable):
             raise
         except Exception as error:  # hostile input makes python-jose raise errors of many kinds
             raise Unauthorized("The bearer token is not valid.", token_was_sent=True) from error
+        if len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[digest] = principal, generation
+        return principal
 
-    def _verify(self, token: str) -> Principal:
+    def _remembered(self, digest: bytes) -> Principal | None:
+        found = self._verified.get(digest)
+        if found is None:
+            return None
+        principal, generation = found
+        # A key that was withdrawn takes its tokens with it.
+        if generation == self._keys.generation and time.time() < principal.expires_at + self._leeway:
+            return principal
+        del self._verified[digest]
+        return None
+
+    async def _verify(self, token: str) -> Principal:
         if len(token) > MAX_TOKEN_BYTES or token.count(".") != SEGMENTS - 1:
             raise ValueError("not of the size or shape of a token")
-        header = _header(token)
+        header = _part(token, 0)
         kind = str(header.get("typ", "JWT")).lower()
         if kind == TASK_TYPE:
-            claims = self._claims(token, header, TASK_ALGORITHM, self._task_key)
-            owner = Owner(issuer=_text(claims, "owner_iss"), subject=_text(claims, "sub"))
-            only_task = UUID(_text(claims, "task_id"))
-            return Principal(owner, frozenset({Scope.READ, Scope.SUBMIT}), claims["exp"], only_task)
-        if kind not in ACCESS_TYPES:
+            return self._of_task(token, header)
+        if kind not in self._access_types:
             raise ValueError("not an access token")
-        claims = self._claims(token, header, self._algorithm, self._key)
+        _require_plain(header, self._algorithm)
+        key = await self._keys.key_for(header.get("kid"))
+        if key is None:
+            raise ValueError("signed under an unknown key")
+        claims = self._claims(token, self._algorithm, key)
         scopes = frozenset(_scope(claims).split()) if "scope" in claims else DEFAULT_SCOPES
         return Principal(Owner(issuer=self._issuer, subject=_text(claims, "sub")), scopes, claims["exp"])
 
-    def _claims(self, token: str, header: Mapping[str, Any], algorithm: str, key: str) -> dict[str, Any]:
-        if header.get("alg") != algorithm or FORBIDDEN_HEADERS & header.keys():
-            raise ValueError("another algorithm than ours, or a header that may name a key")
+    def _of_task(self, token: str, header: Mapping[str, Any]) -> Principal:
+        """Verify a task token; what it says of its task and scopes chooses the key, and so proves itself."""
+        _require_plain(header, TASK_ALGORITHM)
+        said = _part(token, 1)
+        only_task, scopes = UUID(_text(said, "task_id")), _text(said, "scope")
+        claims = self._claims(token, TASK_ALGORITHM, self._task_keys.key(_text(header, "kid"), only_task, scopes))
+        owner = Owner(issuer=_text(claims, "owner_iss"), subject=_text(claims, "sub"))
+        return Principal(owner, frozenset(scopes.split()) - {Scope.ADMIN}, claims["exp"], only_task)
+
+    def _claims(self, token: str, algorithm: str, key: str) -> dict[str, Any]:
         claims: dict[str, Any] = jwt.decode(
             token, key, algorithms=[algorithm], audience=self._audience, issuer=self._issuer, options=self._options
         )
@@ -108,8 +146,8 @@ class TokenVerifier:
 class TaskTokenIssuer:
     """Mints task tokens: each opens one task, for its owner."""
 
-    def __init__(self, *, key: bytes, issuer: str, audience: str, ttl_seconds: int) -> None:
-        self._key = key.hex()
+    def __init__(self, *, keys: TaskTokenKeys, issuer: str, audience: str, ttl_seconds: int) -> None:
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._ttl_seconds = ttl_seconds
@@ -123,29 +161,39 @@ class TaskTokenIssuer:
             "sub": owner.subject,
             "owner_iss": owner.issuer,
             "task_id": str(task_id),
+            "scope": SCOPES,
             "iat": now,
             "exp": now + self._ttl_seconds,
         }
-        return jwt.encode(claims, self._key, algorithm=TASK_ALGORITHM, headers={"typ": TASK_TYPE})
+        key_id = self._keys.first
+        key = self._keys.key(key_id, task_id, SCOPES)
+        return jwt.encode(claims, key, algorithm=TASK_ALGORITHM, headers={"typ": TASK_TYPE, "kid": key_id})
 
 
 def mint_access_token(
     *, secret: str, issuer: str, audience: str, subject: str, scopes: str | None, ttl_seconds: int
 ) -> str:
-    """Return an HS256 access token, for development: in production an identity provider issues them."""
+    """Return an HS256 access token (RFC 9068), for development: in production an identity provider issues them."""
     now = int(time.time())
     claims: dict[str, Any] = {"iss": issuer, "aud": audience, "sub": subject, "iat": now, "exp": now + ttl_seconds}
+    claims |= {"client_id": subject, "jti": uuid4().hex}
     if scopes is not None:
         claims["scope"] = scopes
-    return jwt.encode(claims, secret, algorithm="HS256")
+    return jwt.encode(claims, secret, algorithm="HS256", headers={"typ": "at+jwt"})
 
 
-def _header(token: str) -> dict[str, Any]:
-    first = token.partition(".")[0]
-    header = json.loads(urlsafe_b64decode(first + "=" * (-len(first) % 4)))
-    if not isinstance(header, dict):
-        raise TypeError("the header is not an object")
-    return header
+def _part(token: str, place: int) -> dict[str, Any]:
+    """Read a token's header (0) or claims (1), of which nothing is known to be true yet."""
+    text = token.split(".")[place]
+    part = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    if not isinstance(part, dict):
+        raise TypeError("not an object")
+    return part
+
+
+def _require_plain(header: Mapping[str, Any], algorithm: str) -> None:
+    if header.get("alg") != algorithm or FORBIDDEN_HEADERS & header.keys():
+        raise ValueError("another algorithm than ours, or a header that may name a key")
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

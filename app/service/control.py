@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.envelope import Envelope
-from app.domain.errors import ArchiveUnavailable, Conflict, Gone, NotFound
+from app.domain.errors import ArchiveUnavailable, Conflict, Gone, NotFound, Undecryptable
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import Task
 from app.observability.crash_points import crash_point
@@ -100,10 +100,13 @@ class Control:
         if task.status not in RETRYABLE:
             raise Conflict(f"The task is {task.status}; only a FAILED or CANCELLED one can be retried.")
         ended = await self._ended(task_id)
-        return await self.run_again(ended, request_id=request_id)
+        try:
+            return await self.run_again(ended, request_id=request_id)
+        except Undecryptable as error:
+            raise Conflict("The task's order does not open any more; submit it again.") from error
 
     async def run_again(self, ended: EndedTask, *, request_id: str | None, by_hand: bool = False) -> Task:
-        """Begin the next run of an ended task; raises like `retry`."""
+        """Begin the next run of an ended task; raises like `retry`, and Undecryptable if its order does not open."""
         task_id, task = ended.task.id, ended.task
         if ended.envelope is None or task.status not in RETRYABLE:
             raise Conflict(f"The task is {task.status}; only a FAILED or CANCELLED one can be retried.")

@@ -27,6 +27,7 @@ class DeadLetterDesk:
 
         Raises:
             BrokerUnavailable, QueueFull, StoreUnavailable, ArchiveUnavailable, OutcomeUnknown: The letter stays.
+            Undecryptable: The same: its order does not open under the configured keys.
         """
         runs_again = None
         if letter.task_id is not None:

@@ -15,7 +15,6 @@
 owner. What is outside of a task's slot is a set of ids, never a counter.
 """
 
-from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
@@ -76,7 +75,7 @@ TASK_PATTERN: Final = "longhaul:*:task:*"
 
 def owner_id(owner: Owner) -> str:
     """Return the digest by which keys name an owner: 32 hexadecimal digits."""
-    return sha256(f"{owner.issuer}\0{owner.subject}".encode()).hexdigest()[:32]
+    return owner.digest
 
 
 def owner_tasks_key(owner: str) -> str:

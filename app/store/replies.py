@@ -129,6 +129,18 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Guarded:
+    """A living task whose guard is the message that was asked about."""
+
+    task: Task
+    envelope: bytes
+    checkpoint: bytes | None
+    checkpoint_progress: int
+    busy: timedelta
+    """For how long somebody may be at it still: its submission, or the worker that holds its lease."""
+
+
+@dataclass(frozen=True, slots=True)
 class Redrive:
     """A living task needs a new message: publish it after `wait`, with these figures, and promote it."""
 

@@ -5,7 +5,7 @@ checkpoints come and go sealed: the store never sees a key.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost, StoreUnavailable
-from app.domain.moments import milliseconds, span_milliseconds
+from app.domain.moments import milliseconds, moment, span_milliseconds
 from app.domain.task import Task
 from app.store.keys import PUBLIC_FIELDS, live_key, task_key
 from app.store.lua import Script
@@ -38,6 +38,7 @@ from app.store.replies import (
     Drop,
     Exhausted,
     Exists,
+    Guarded,
     Held,
     Park,
     Question,
@@ -52,6 +53,7 @@ from app.store.replies import (
 CREATED_TTL: Final = timedelta(seconds=60)
 FIRST_MARK_TTL: Final = timedelta(seconds=60)
 TOMBSTONE_TTL: Final = timedelta(hours=24)
+LIVING: Final = (b"created", b"PENDING", b"PROCESSING")
 
 SCRIPTS: Final = (
     "create",
@@ -70,6 +72,11 @@ SCRIPTS: Final = (
     "forget",
     "redrive",
 )
+GUARDED: Final = ("guard", "next_guard", "lease_until", "envelope", "checkpoint", "checkpoint_progress")
+SUBMISSION: Final = timedelta(seconds=1)
+"""How long a message's coming may be ahead of the end of its submission."""
+TAKE_OVER: Final = timedelta(seconds=5)
+"""How long after a lease its worker may still write."""
 SYMPTOMS: Final = ("status", "queue", "lease_until", "not_before", "redrives", "finished_at", "action", "owner")
 
 
@@ -486,6 +493,25 @@ class TaskStore:
         """Return several tasks, in one round trip, in the order of their ids."""
         rows = await self._hmget_many(task_ids, PUBLIC_FIELDS)
         return [visible_task(task_id, values) for task_id, values in zip(task_ids, rows, strict=True)]
+
+    async def guarded_by(self, task_id: UUID, message_id: str) -> Guarded | None:
+        """Return the living task that this message may start, whether or not the message can be read."""
+        [values] = await self._hmget_many([task_id], (*GUARDED, *PUBLIC_FIELDS))
+        guard, next_guard, lease_until, envelope, checkpoint, checkpoint_progress = values[: len(GUARDED)]
+        status = values[len(GUARDED) + PUBLIC_FIELDS.index("status")]
+        if status not in LIVING or message_id.encode() not in (guard, next_guard):
+            return None
+        busy = SUBMISSION if status == b"created" else timedelta(0)
+        if status == b"PROCESSING" and lease_until is not None:
+            left = moment(int(lease_until)) - datetime.now(UTC)
+            busy = max(busy, min(left, self.lease) + TAKE_OVER)
+        return Guarded(
+            task=task_from(task_id, values[len(GUARDED) :]),
+            envelope=envelope or b"",
+            checkpoint=checkpoint,
+            checkpoint_progress=int(checkpoint_progress or 0),
+            busy=busy,
+        )
 
     async def _hmget_many(self, task_ids: Sequence[UUID], fields: Sequence[str]) -> list[Values]:
         pipeline = self._redis.pipeline(transaction=False)

@@ -6,8 +6,7 @@ import httpx
 import pytest
 from jose import jwt
 
-from app.main import task_token_key
-from app.security.sealing import Sealer
+from app.main import task_token_keys
 from app.security.tokens import TaskTokenIssuer
 from tests.api.problems import problem_of
 from tests.api.staging import Staging
@@ -19,9 +18,8 @@ from tests.support.service import Service
 def issuer(service: Service) -> TaskTokenIssuer:
     """The service's own issuer of task tokens."""
     settings = service.settings
-    keys = {name: key.get_secret_value() for name, key in settings.encryption_keys.items()}
     return TaskTokenIssuer(
-        key=task_token_key(Sealer(keys)), issuer=settings.jwt.issuer, audience=settings.jwt.audience, ttl_seconds=600
+        keys=task_token_keys(settings), issuer=settings.jwt.issuer, audience=settings.jwt.audience, ttl_seconds=600
     )
 
 

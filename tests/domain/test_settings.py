@@ -81,6 +81,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a short secret": ({"jwt": {"secret": SECRET[:31]}}, "jwt: HS256 needs a `secret` of 32 bytes"),
     "no secret": ({"jwt": {}}, "jwt: HS256 needs a `secret`"),
     "no public key": ({"jwt": {"algorithm": "RS256"}}, "jwt: RS256 needs a `public_key`"),
+    "two places for keys": (
+        {"jwt": {"algorithm": "ES256", "public_key": "x", "jwks_url": "https://x"}},
+        "jwt: ES256 needs a `public_key` in PEM, or a `jwks_url`, and not both",
+    ),
+    "a key set at no place": ({"jwt": {"algorithm": "ES256", "jwks_url": "ldap://x"}}, "jwt.jwks_url: must begin with"),
+    "an origin with a path": ({"cors_origins": ["https://a/b"]}, "cors_origins: 'https://a/b' is no origin"),
+    "every origin": ({"cors_origins": ["*"]}, "cors_origins: '*' is no origin"),
     "an algorithm that is none": ({"jwt": {"algorithm": "none"}}, "jwt.algorithm: "),
     "a key that is no base64": ({"encryption_keys": {"k": SEALING + "!"}}, "encryption_keys.k: not base64"),
     "a short key": ({"encryption_keys": {"k": SEALING[:40]}}, "encryption_keys.k: 32 bytes are needed"),

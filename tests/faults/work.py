@@ -33,7 +33,7 @@ async def hold(job: Job, params: Hold) -> None:
                     await job.progress((step + 1) / STEPS, f"step {step + 1}")
                     await job.commit({"step": step + 1})
             case "wait once":
-                await job.commit({"attempt": job.attempt})
+                await job.commit({"attempt": job.attempt, "diary": params.diary})
                 await asyncio.sleep(600 if job.attempt == 1 else 0)
             case "fail":
                 raise RuntimeError("a word for the owner alone")

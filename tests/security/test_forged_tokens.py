@@ -7,7 +7,9 @@ import pytest
 from jose import jwt
 
 from app.domain.errors import Unauthorized
+from app.security.key_sets import FixedKey
 from app.security.principal import DEFAULT_SCOPES
+from app.security.task_tokens import TaskTokenKeys
 from app.security.tokens import TokenVerifier
 from tests.security.forging import (
     AUDIENCE,
@@ -22,14 +24,19 @@ from tests.security.forging import (
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = SECRET.encode()
-TASK_KEY = b"t" * 32
+TASK_KEYS = TaskTokenKeys({"k": b"t" * 32})
 
 
 @pytest.fixture
 def verifier() -> TokenVerifier:
     """A verifier of HS256."""
     return TokenVerifier(
-        algorithm="HS256", key=SECRET, issuer=ISSUER, audience=AUDIENCE, leeway_seconds=30, task_key=TASK_KEY
+        algorithm="HS256",
+        keys=FixedKey(SECRET),
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        leeway_seconds=30,
+        task_keys=TASK_KEYS,
     )
 
 
@@ -41,20 +48,20 @@ CORPORA: dict[str, Callable[[], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize(("corpus", "name"), [(corpus, name) for corpus in CORPORA for name in CORPORA[corpus]()])
-def test_a_forged_token_is_refused(corpus: str, name: str, verifier: TokenVerifier) -> None:
+async def test_a_forged_token_is_refused(corpus: str, name: str, verifier: TokenVerifier) -> None:
     token = CORPORA[corpus]()[name]
     with pytest.raises(Unauthorized) as raised:
-        verifier.verify(token)
+        await verifier.verify(token)
     assert raised.value.token_was_sent
     assert raised.value.detail == "The bearer token is not valid."
 
 
 @pytest.mark.parametrize(
-    "key", [b"", b"longhaul", KEY + b"0", KEY[:-1], TASK_KEY.hex().encode(), SECRET.upper().encode()]
+    "key", [b"", b"longhaul", KEY + b"0", KEY[:-1], b"t" * 32, (b"t" * 32).hex().encode(), SECRET.upper().encode()]
 )
-def test_another_key_signs_nothing(key: bytes, verifier: TokenVerifier) -> None:
+async def test_another_key_signs_nothing(key: bytes, verifier: TokenVerifier) -> None:
     with pytest.raises(Unauthorized):
-        verifier.verify(sign(good_claims(), key))
+        await verifier.verify(sign(good_claims(), key))
 
 
 def good_tokens() -> dict[str, str]:
@@ -77,33 +84,33 @@ def good_tokens() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", good_tokens())
-def test_a_good_token_names_its_caller(name: str, verifier: TokenVerifier) -> None:
-    principal = verifier.verify(good_tokens()[name])
+async def test_a_good_token_names_its_caller(name: str, verifier: TokenVerifier) -> None:
+    principal = await verifier.verify(good_tokens()[name])
     assert (principal.owner.issuer, principal.owner.subject) == (ISSUER, SUBJECT)
     assert principal.scopes == DEFAULT_SCOPES
     assert principal.only_task is None
     assert isinstance(principal.expires_at, int)
 
 
-def test_what_python_jose_signs_is_accepted(verifier: TokenVerifier) -> None:
+async def test_what_python_jose_signs_is_accepted(verifier: TokenVerifier) -> None:
     """Our forger and the library agree on what a token is."""
-    assert verifier.verify(jwt.encode(good_claims(), SECRET, algorithm="HS256")).owner.subject == SUBJECT
+    assert (await verifier.verify(jwt.encode(good_claims(), SECRET, algorithm="HS256"))).owner.subject == SUBJECT
 
 
 @pytest.mark.parametrize(
     ("scope", "scopes"), [("", set()), ("a", {"a"}), ("a b", {"a", "b"}), ("  a\tb a ", {"a", "b"})]
 )
-def test_a_scope_claim_is_all_there_is(scope: str, scopes: set[str], verifier: TokenVerifier) -> None:
-    assert verifier.verify(sign(good_claims(scope=scope), KEY)).scopes == scopes
+async def test_a_scope_claim_is_all_there_is(scope: str, scopes: set[str], verifier: TokenVerifier) -> None:
+    assert (await verifier.verify(sign(good_claims(scope=scope), KEY))).scopes == scopes
 
 
-def test_subjects_are_kept_to_the_letter(verifier: TokenVerifier) -> None:
+async def test_subjects_are_kept_to_the_letter(verifier: TokenVerifier) -> None:
     for subject in ("Ärger", "a\0b", " ", "x" * 1000, "日本"):
-        assert verifier.verify(sign(good_claims(sub=subject), KEY)).owner.subject == subject
+        assert (await verifier.verify(sign(good_claims(sub=subject), KEY))).owner.subject == subject
 
 
-def test_a_token_is_valid_up_to_the_end_of_the_leeway(verifier: TokenVerifier) -> None:
+async def test_a_token_is_valid_up_to_the_end_of_the_leeway(verifier: TokenVerifier) -> None:
     now = int(time.time())
-    assert verifier.verify(sign(good_claims(exp=now - 25), KEY)).expires_at == now - 25
+    assert (await verifier.verify(sign(good_claims(exp=now - 25), KEY))).expires_at == now - 25
     with pytest.raises(Unauthorized):
-        verifier.verify(sign(good_claims(exp=now - 31), KEY))
+        await verifier.verify(sign(good_claims(exp=now - 31), KEY))

@@ -1,15 +1,19 @@
 """The configurations that we ship are ones that the services take, and the stack's own keeps its secrets."""
 
+import base64
+import secrets
 import stat
 from pathlib import Path
 
 import pytest
 
 from app.actions import load_catalogue
+from app.domain.errors import ConfigurationError
 from app.resources import require_settings_of
 from app.settings import load_settings
 from stack.configuration import check_configuration, write_configuration
 from stack.errors import StackError
+from stack.files import write_private
 from stack.settings import REPOSITORY, StackSettings
 
 
@@ -26,8 +30,22 @@ def write(settings: StackSettings) -> Path:
     )
 
 
-def test_the_example_for_production_loads_and_has_a_queue_for_each_action() -> None:
-    settings = load_settings(REPOSITORY / "deploy" / "config.example.yaml", {})
+EXAMPLE = REPOSITORY / "deploy" / "config.example.yaml"
+
+
+def test_the_example_for_production_starts_nothing_until_its_secrets_are_changed() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings(EXAMPLE, {})
+    told = [sentence.partition(":")[0] for sentence in raised.value.detail.split("; ") if "the example's" in sentence]
+    assert told == ["redis_url", "amqp_url", "archive_url", "jwt.secret", "encryption_keys.2026-11"]
+
+
+def test_the_example_for_production_loads_and_has_a_queue_for_each_action(tmp_path: Path) -> None:
+    known_key = "Q0hBTkdFLU1FLUNIQU5HRS1NRS1DSEFOR0UtTUUtISE="
+    text = EXAMPLE.read_text().replace(known_key, base64.b64encode(secrets.token_bytes(32)).decode())
+    file = tmp_path / "config.yaml"
+    write_private(file, text.replace("CHANGE-ME", secrets.token_urlsafe()))
+    settings = load_settings(file, {})
     require_settings_of(load_catalogue(settings.actions, dataset_ids=settings.datasets.keys()), settings)
     assert not settings.development
 

@@ -34,7 +34,7 @@ def test_systemd_takes_them(tmp_path: Path) -> None:
 
 
 def test_the_worker_has_more_time_to_stop_than_its_jobs_to_end() -> None:
-    settings = load_settings(REPOSITORY / "deploy" / "config.example.yaml", {})
+    settings = load_settings(REPOSITORY / "deploy" / "config.example.yaml", {"LONGHAUL_DEVELOPMENT": "true"})
     worker, api = REPOSITORY / "systemd" / "worker-daemon.service", REPOSITORY / "systemd" / "longhaul-api.service"
     assert int(setting(worker, "TimeoutStopSec")) > settings.shutdown_seconds + 10
     assert int(setting(api, "TimeoutStopSec")) > settings.api.shutdown_seconds

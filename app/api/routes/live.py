@@ -44,7 +44,7 @@ async def follow(socket: WebSocket, task_id: str) -> None:
     try:
         if not _origin_is_ours(socket, services):
             raise InsufficientScope("This origin may not connect.")
-        principal = _principal(services.verifier, socket, offered)
+        principal = await _principal(services.verifier, socket, offered)
         followed = path_task_id(task_id)
         with services.watchers.hold(owner_id(principal.owner)):
             await _first(_Follower(socket, services, followed, principal).parts())
@@ -108,11 +108,11 @@ async def _first(parts: list[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
-def _principal(verifier: TokenVerifier, socket: WebSocket, offered: list[str]) -> Principal:
+async def _principal(verifier: TokenVerifier, socket: WebSocket, offered: list[str]) -> Principal:
     """Find the token: in the Authorization header, or, from a browser, among the offered subprotocols."""
     tokens = [name.removeprefix(BEARER_PREFIX) for name in offered if name.startswith(BEARER_PREFIX)]
     headers = socket.headers.getlist("authorization")
-    return bearer_principal(verifier, headers or [f"Bearer {token}" for token in tokens])
+    return await bearer_principal(verifier, headers or [f"Bearer {token}" for token in tokens])
 
 
 def _origin_is_ours(socket: WebSocket, services: Services) -> bool:

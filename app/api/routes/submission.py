@@ -20,7 +20,7 @@ router: Final = APIRouter(tags=["workload"])
     status_code=202,
     response_class=Response,
     summary="Submit a task",
-    responses={202: ACCEPTED_RESPONSE, **problems(400, 406, 413, 415, 422, 429, 503)},
+    responses={202: ACCEPTED_RESPONSE, **problems(400, 406, 410, 413, 415, 422, 429, 503)},
     openapi_extra=SUBMISSION_BODY,
 )
 async def submit(

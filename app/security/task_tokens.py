@@ -1,0 +1,37 @@
+"""Task token keys: each task token is signed with a key of its own, derived for that task and those scopes.
+
+All of them come from the encryption keys by HKDF (RFC 5869), each for this purpose only, so that no access token, no
+sealed payload and no other task's token is ever made with the same key. The first encryption key signs, and every one
+verifies: a rotation voids no token while the old key is still configured.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from app.security.principal import Scope
+
+PURPOSE: Final = b"longhaul task token\0"
+SCOPES: Final = f"{Scope.READ} {Scope.SUBMIT}"
+"""What a task token is good for, on its one task."""
+
+
+class TaskTokenKeys:
+    """The keys of task tokens."""
+
+    def __init__(self, encryption_keys: Mapping[str, bytes]) -> None:
+        """Take what they are derived from.
+
+        Args:
+            encryption_keys: Key id to 32 bytes; the first one signs, all verify.
+        """
+        self._sources = dict(encryption_keys)
+        self.first = next(iter(self._sources))
+
+    def key(self, key_id: str, task_id: UUID, scopes: str) -> str:
+        """Return the key of one task's tokens, as text; KeyError for an unknown key id."""
+        info = PURPOSE + task_id.bytes + scopes.encode()
+        return HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(self._sources[key_id]).hex()
