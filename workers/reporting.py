@@ -1,4 +1,4 @@
-"""The engine's side of a job: what a handler reports goes to its lease, what it saves to the result store, what it logs to its log."""
+"""The engine's side of a job: reports go to its lease, what is saved to the result store, lines to the task's log."""
 
 import mimetypes
 from pathlib import Path

@@ -6,7 +6,6 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.domain.lifecycle import TaskStatus
 from tests.api.sockets import opened
 from tests.api.staging import Staging
 from tests.support.service import Service
@@ -60,13 +59,15 @@ async def test_what_is_anothers_is_not_told(service: Service, subject: str, stag
             await asyncio.wait_for(socket.connection.recv(), 0.5)
 
 
-async def test_a_task_that_runs_again_is_told_again(service: Service, subject: str, staging: Staging) -> None:
+async def test_a_task_that_runs_again_is_told_again(service: Service, subject: str, alice: httpx.AsyncClient) -> None:
+    task = (await alice.post("/v1/workload", json={"action": "noop", "id": 1, "delay_seconds": 60})).json()
     async with opened(service, None, service.token(subject)) as socket:
-        task_id, token = await staging.processing()
-        await staging.end(task_id, TaskStatus.FAILED)
-        while (await socket.next())["task"]["status"] != "FAILED":
+        await alice.post(task["links"]["cancel"]["href"])
+        await alice.post(f"/v1/workload/{task['task_id']}/retry")
+        while (await socket.next())["task"]["status"] != "COMPLETED":
             pass
-    assert {one["task_id"] for one in socket.tasks} == {str(task_id)}
+    seqs = [one["seq"] for one in socket.tasks]
+    assert seqs == sorted(set(seqs))
 
 
 async def test_refusals_are_close_codes(service: Service, subject: str, alice: httpx.AsyncClient) -> None:

@@ -20,7 +20,7 @@ async def pending_answer(staging: Staging, answer: Awaitable[httpx.Response]) ->
     channel = owner_channel(owner_id(staging.owner)).encode()
 
     async def subscribed() -> bool:
-        return bool(await staging._redis.pubsub_channels(channel.decode()))  # type: ignore[no-untyped-call]
+        return bool(await staging._redis.pubsub_channels(channel.decode()))
 
     await wait_until(subscribed, what="the service's subscription")
     assert not task.done()
@@ -154,6 +154,6 @@ async def test_a_caller_who_goes_away_is_not_waited_for(alice: httpx.AsyncClient
     channel = owner_channel(owner_id(staging.owner))
 
     async def left() -> bool:
-        return not await staging._redis.pubsub_channels(channel)  # type: ignore[no-untyped-call]
+        return not await staging._redis.pubsub_channels(channel)
 
     await wait_until(left, what="the end of the subscription")
