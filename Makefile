@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test lint format lock setup setup-test
+.PHONY: help run up down demo test live lint format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ demo: setup ## the demo job, on a running stack
 
 test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
 	@$(BIN)/pytest -n 4 --dist loadfile -m 'not slow'
+
+live: setup-test ## live updates at full size: 500 sockets over a restart of Redis, 2,000 on one process
+	@$(BIN)/pytest tests/live
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
