@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import psutil
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -148,15 +149,16 @@ async def latency(crowd: Crowd, change: Callable[[int], Coroutine[Any, Any, None
 
 
 async def throughput(
-    crowd: Crowd, change: Callable[[int], Coroutine[Any, Any, None]], count: int, rounds: int
-) -> float:
-    """Return sockets x changes per second."""
-    began = time.perf_counter()
+    crowd: Crowd, change: Callable[[int], Coroutine[Any, Any, None]], count: int, rounds: int, server: psutil.Process
+) -> tuple[float, float]:
+    """Return sockets x changes per second, and per second of the server's processor time."""
+    began, used = time.perf_counter(), sum(server.cpu_times()[:2])
     for number in range(rounds):
         crowd.expect(count)
         await change(number)
         await crowd.complete()
-    return count * rounds / (time.perf_counter() - began)
+    messages = count * rounds
+    return messages / (time.perf_counter() - began), messages / (sum(server.cpu_times()[:2]) - used)
 
 
 async def staged_task(store: TaskStore, owner: Owner) -> tuple[UUID, int]:
@@ -182,7 +184,7 @@ async def run(arguments: argparse.Namespace) -> None:
     task_id, attempt = await staged_task(store, Owner(claims["iss"], claims["sub"]))
 
     async def beat(number: int) -> None:
-        await store.beat(task_id, 1, attempt, progress=0, message=f"change {uuid4().hex}")
+        await store.beat(task_id, 1, attempt, progress=0, message=f"change {number} {uuid4().hex}")
 
     try:
         crowd = Crowd()
@@ -192,28 +194,33 @@ async def run(arguments: argparse.Namespace) -> None:
         for transport in transports[arguments.compared :]:
             transport.close()
         await asyncio.sleep(1)
-        ours = await throughput(crowd, beat, arguments.compared, arguments.rounds)
+        ours = await throughput(
+            crowd, beat, arguments.compared, arguments.rounds, psutil.Process(stack["pids"]["api"][0])
+        )
         for transport in transports:
             transport.close()
         text = await redis.hget(task_key(task_id), "message")
         simple = await of_a_simple_server(stack["redis_url"], arguments, len(text or b"") + 700)
-        print(
-            f"throughput with {arguments.compared} sockets: {ours:,.0f} messages/s over one subscription, "
-            f"{simple:,.0f} over one each: {ours / simple:.1f} x"
-        )
+        for what, one, other in zip(("second", "second of processor time"), ours, simple, strict=True):
+            print(
+                f"throughput with {arguments.compared} sockets, messages per {what}: {one:,.0f} over one subscription, "
+                f"{other:,.0f} over one each: {one / other:.1f} x"
+            )
     finally:
         await redis.delete(task_key(task_id))
         await redis.zrem(live_key(shard_of(task_id)), str(task_id))
         await redis.aclose()
 
 
-async def of_a_simple_server(redis_url: str, arguments: argparse.Namespace, size: int) -> float:
+async def of_a_simple_server(redis_url: str, arguments: argparse.Namespace, size: int) -> tuple[float, float]:
     """Return the throughput of a server with a subscription for each socket, for messages of so many bytes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"BENCHMARK_REDIS_URL": redis_url}
-    server = subprocess.Popen([sys.executable, __file__, "--serve", str(port)], env=environment)
+    server = subprocess.Popen(  # noqa: ASYNC220  # it takes a moment, before anything is measured
+        [sys.executable, __file__, "--serve", str(port)], env=environment
+    )
     try:
         redis, crowd = Redis.from_url(redis_url), Crowd()
         await _listening(port)
@@ -222,7 +229,7 @@ async def of_a_simple_server(redis_url: str, arguments: argparse.Namespace, size
         async def publish(number: int) -> None:
             await redis.publish(CHANNEL, f"{number} ".ljust(size, "x"))
 
-        rate = await throughput(crowd, publish, arguments.compared, arguments.rounds)
+        rate = await throughput(crowd, publish, arguments.compared, arguments.rounds, psutil.Process(server.pid))
         for transport in transports:
             transport.close()
         await redis.aclose()
