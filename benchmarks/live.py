@@ -46,7 +46,7 @@ CHANNEL = "longhaul:owner:benchmark"
 HOUR = timedelta(hours=1)
 LONG = 127
 MEDIUM = 126
-TEXT = 0x81
+TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
 
 
 class Reader(asyncio.Protocol):
@@ -63,6 +63,7 @@ class Reader(asyncio.Protocol):
         self._is_open = False
 
     def connection_made(self, transport: Any) -> None:
+        self._transport = transport
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -76,7 +77,9 @@ class Reader(asyncio.Protocol):
             self._is_open, self._buffer = True, rest
         while (size := self._whole_frame()) is not None:
             frame, self._buffer = self._buffer[:size], self._buffer[size:]
-            assert frame[0] != 0x88, frame  # a close frame
+            assert frame[0] != CLOSE, frame
+            if frame[0] == PING:
+                self._transport.write(bytes([PONG, 0x80 | len(frame) - 2]) + bytes(4) + frame[2:])  # the mask: zeros
             if frame[0] == TEXT and b'"type":"ping"' not in frame[:20]:
                 self._heard(now)
 
@@ -194,9 +197,8 @@ async def run(arguments: argparse.Namespace) -> None:
         for transport in transports[arguments.compared :]:
             transport.close()
         await asyncio.sleep(1)
-        ours = await throughput(
-            crowd, beat, arguments.compared, arguments.rounds, psutil.Process(stack["pids"]["api"][0])
-        )
+        server = psutil.Process(stack["pids"]["api"][0])
+        ours = await throughput(crowd, beat, arguments.compared, arguments.rounds, server)
         for transport in transports:
             transport.close()
         text = await redis.hget(task_key(task_id), "message")
