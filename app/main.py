@@ -16,8 +16,9 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
-from app.api.overload import RequestPlaces, WatcherPlaces
-from app.api.routes import actions, control, health, live, pages, results, status, submission
+from app.api.overload import RequestPlaces
+from app.api.routes import actions, control, events, health, live, pages, results, status, submission, tickets
+from app.api.showing import Documents
 from app.broker.depth import QueueDepths
 from app.domain.errors import ConfigurationError, LonghaulError
 from app.resources import Resources, depth_limits, open_resources, side_task
@@ -26,13 +27,20 @@ from app.security.task_tokens import TaskTokenKeys
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
 from app.service.capacity import Capacity
 from app.service.health import Health
+from app.service.logs import Logs
 from app.service.results import Results
 from app.service.submission import Submissions
+from app.service.tickets import Tickets
+from app.service.watcher_places import WatcherPlaces
 from app.service.watching import Watching
 from app.service.wiring import core_services
 from app.settings import JwtSettings, Settings
+from app.store.tickets import TicketStore
 
-ROUTERS: Final = [module.router for module in (submission, status, control, results, live, actions, health, pages)]
+ROUTERS: Final = [
+    module.router for module in (submission, status, control, results, live, events, tickets, actions, health, pages)
+]
+WITHOUT_HEAD: Final = frozenset({"/v1/workload/{task_id}/events"})
 ALLOWED_HEADERS: Final = [
     "Authorization",
     "Content-Type",
@@ -71,13 +79,15 @@ class Methods:
     """Which methods a path has, over all routes: what a 405 must say."""
 
     def at(self, path: str) -> list[str]:
-        """Return the methods served at a path, HEAD included wherever GET is."""
+        """Return the methods served at a path, HEAD included wherever GET is, but for event streams."""
         found: set[str] = set()
         for router in ROUTERS:
             for route in router.routes:
                 if isinstance(route, Route) and route.path_regex.match(path):
                     found |= route.methods or set()
-        return sorted(found | {"HEAD"} if "GET" in found else found)
+                    if "GET" in found and route.path not in WITHOUT_HEAD:
+                        found.add("HEAD")
+        return sorted(found)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -150,9 +160,16 @@ def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Ser
         ),
         statuses=core.statuses,
         control=core.control,
-        watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
+        watching=Watching(
+            statuses=core.statuses,
+            subscriptions=resources.subscriptions,
+            logs=resources.logs,
+            places=WatcherPlaces(total=settings.api.max_watchers, each=settings.api.max_watchers_per_owner),
+        ),
+        tickets=Tickets(store=TicketStore(resources.redis), sealer=resources.sealer, statuses=core.statuses),
+        logs=Logs(statuses=core.statuses, logs=resources.logs),
+        documents=Documents(settings.public_url),
         results=Results(statuses=core.statuses, results=resources.results),
-        watchers=WatcherPlaces(total=settings.api.max_watchers, each=settings.api.max_watchers_per_owner),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
     )
 

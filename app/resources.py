@@ -28,6 +28,7 @@ from app.store.connection import open_redis
 from app.store.limits import OwnerLimits
 from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
+from app.store.task_logs import TaskLogs
 from app.store.tasks import TaskStore
 
 START_SECONDS: Final = 10.0
@@ -46,6 +47,7 @@ class Resources:
     tasks: TaskStore
     lists: OwnerLists
     limits: OwnerLimits
+    logs: TaskLogs
     archive: Archive
     subscriptions: Subscriptions
     publishing: BrokerConnection
@@ -98,6 +100,7 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
                 window=timedelta(seconds=settings.rate_limits.window_seconds),
                 active_tasks=settings.rate_limits.active_tasks,
             ),
+            logs=TaskLogs(redis),
             archive=archive,
             subscriptions=subscriptions,
             publishing=publishing,

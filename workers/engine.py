@@ -150,6 +150,7 @@ class Engine:
             worker=worker,
             tasks=resources.tasks,
             lists=resources.lists,
+            logs=resources.logs,
             archive=resources.archive,
             publisher=resources.publisher,
             endings=core.endings,

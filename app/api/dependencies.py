@@ -9,16 +9,18 @@ from uuid import UUID
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
-from app.api.overload import WatcherPlaces
+from app.api.showing import Documents
 from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
 from app.security.tokens import TokenVerifier
 from app.service.control import Control
 from app.service.health import Health
+from app.service.logs import Logs
 from app.service.results import Results
 from app.service.status import Statuses
 from app.service.submission import Submissions
+from app.service.tickets import Tickets
 from app.service.watching import Watching
 from app.settings import Settings
 
@@ -38,9 +40,11 @@ class Services:
     statuses: Statuses
     control: Control
     watching: Watching
+    tickets: Tickets
+    logs: Logs
+    documents: Documents
     results: Results
     health: Health
-    watchers: WatcherPlaces
 
 
 def _part(name: str) -> Callable[[HTTPConnection], Any]:
@@ -78,9 +82,27 @@ class CallerWith:
         services: Services = request.app.state.services
         principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
         authorize(principal, self.scope, task_id=principal.only_task if "task_id" in request.path_params else None)
-        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
-            raise HeadersTooLarge
+        require_small_headers(request)
         return principal
+
+
+async def _any_reader(request: Request) -> Principal:
+    """Find out who calls a route that a task token may use, too, for its own task: the route sees to that."""
+    services: Services = request.app.state.services
+    principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
+    authorize(principal, Scope.READ, task_id=principal.only_task)
+    require_small_headers(request)
+    return principal
+
+
+def require_small_headers(request: Request) -> None:
+    """Check that the header fields are not too many.
+
+    Raises:
+        HeadersTooLarge: They are.
+    """
+    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge
 
 
 def path_task_id(task_id: str) -> UUID:
@@ -114,6 +136,7 @@ def idempotency_key_of(values: list[str]) -> str | None:
 # come before 404.
 Submitter = Annotated[Principal, Depends(CallerWith(Scope.SUBMIT))]
 Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
+AnyReader = Annotated[Principal, Depends(_any_reader)]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
@@ -121,5 +144,8 @@ SubmissionService = Annotated[Submissions, Depends(_part("submissions"))]
 StatusService = Annotated[Statuses, Depends(_part("statuses"))]
 ControlService = Annotated[Control, Depends(_part("control"))]
 WatchingService = Annotated[Watching, Depends(_part("watching"))]
+TicketService = Annotated[Tickets, Depends(_part("tickets"))]
+DocumentTexts = Annotated[Documents, Depends(_part("documents"))]
+LogService = Annotated[Logs, Depends(_part("logs"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
 HealthService = Annotated[Health, Depends(_part("health"))]

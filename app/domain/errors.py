@@ -183,6 +183,10 @@ class Overloaded(Unavailable):
     slug = "overloaded"
 
 
+class Restarting(Overloaded):
+    """This process is about to stop; another one answers."""
+
+
 class StoreUnavailable(Unavailable):
     """The state store does not answer at the moment."""
 

@@ -9,8 +9,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from app.api.middleware import RequestContext
-from app.api.overload import RequestPlaces, WatcherPlaces
+from app.api.overload import RequestPlaces
 from app.domain.errors import Overloaded
+from app.service.watcher_places import WatcherPlaces
 from tests.api.problems import problem_of
 from tests.support.waiting import wait_until
 

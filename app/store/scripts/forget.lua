@@ -12,7 +12,7 @@ if not again and status == 'forgotten' and not provisional then
   return 'FORGOTTEN'
 end
 local run, seq = number_of('run'), number_of('seq')
-redis.call('DEL', TASK)
+redis.call('DEL', TASK, LOGS)
 redis.call('ZREM', LIVE, ID)
 redis.call('HSET', TASK, 'status', 'forgotten', 'owner', A.owner, 'run', run, 'seq', whole(seq))
 if not again then
