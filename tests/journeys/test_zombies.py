@@ -15,6 +15,7 @@ import pytest
 from app.store.keys import task_key
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
+from tests.support.processes import runs
 from tests.support.waiting import wait_until
 
 BY_HAND = 60.0
@@ -86,6 +87,33 @@ async def test_a_worker_that_stood_still_changes_nothing_any_more(stage: Theatre
         return sum(stage.log_of(f"worker{n}").count("stopped: the lease is lost") for n in (0, 1)) >= 2
 
     await wait_until(fenced, what="the zombie's stop")
+
+
+async def test_a_job_in_a_process_ends_with_the_lease_of_its_engine(stage: Theatre, caller: httpx.AsyncClient) -> None:
+    """Its engine stands still, and it does not: another worker takes over, and what the old one reports comes too late.
+
+    Its checkpoint waits for the engine, which comes to again, finds its lease lost, stores nothing and ends the child.
+    """
+    task_id = await stage.submit(caller, "hard_work", steps=2, seconds=1, file=True, max_attempts=2)
+    await stage.begun(task_id)
+    engine = int((await stage.hash_of(task_id))["worker"].rpartition(":")[2])
+    child = stage.effects_of(task_id)[0]["pid"]
+    assert child != engine
+
+    with standing_still(engine):
+        await stage.begun(task_id, times=2, timeout=BY_HAND)
+        assert runs(child), "it waits for its engine"
+
+    async def ended() -> bool:
+        return not runs(child)
+
+    await wait_until(ended, what="the end of the old child")
+    completed = await stage.ended(caller, task_id)
+    assert (completed["status"], completed["attempt"]) == ("COMPLETED", 2)
+    assert stage.rows(task_id) == [(1, "COMPLETED")]
+    assert stage.count_of(task_id) == {"begun": 2, 0: 2, 1: 1}, "the old child went on, or its checkpoint was stored"
+    assert [effect["pid"] == child for effect in stage.effects_of(task_id)] == [True, True, False, False, False]
+    assert (await caller.get(f"/v1/workload/{task_id}/result")).text == "made by attempt 2"
 
 
 async def test_a_status_set_to_pending_by_hand_is_noticed(stage: Theatre, caller: httpx.AsyncClient) -> None:
