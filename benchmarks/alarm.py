@@ -48,15 +48,19 @@ async def submit_all(client: httpx.AsyncClient, rabbit: RabbitServer, seconds: f
         answer = await client.post("/v1/workload", json={"action": "noop", "id": 1})
         answers.append((began, answer.status_code, time.perf_counter() - began))
 
-    async def at_a_steady_pace(until: float) -> None:
+    enough = asyncio.Event()
+
+    async def at_a_steady_pace() -> None:
         async with asyncio.TaskGroup() as group:
-            while time.perf_counter() < until:
+            while not enough.is_set():
                 group.create_task(submit())
                 await asyncio.sleep(1 / rate)
 
-    pace = asyncio.create_task(at_a_steady_pace(time.perf_counter() + 2 * seconds))
+    pace = asyncio.create_task(at_a_steady_pace())
     await asyncio.sleep(seconds)
     await asyncio.to_thread(rabbit.ctl, "set_vm_memory_high_watermark", "absolute", "1")
+    await asyncio.sleep(seconds)
+    enough.set()
     await pace
     accepted = sorted(took for _, status, took in answers if status == 202)
     refused = [(began, took) for began, status, took in sorted(answers) if status == 503]

@@ -17,6 +17,8 @@ from app.observability.logging import get_log
 from app.settings import QueueSettings
 
 REOPEN_SECONDS: Final = 1.0
+CANCELLED_SECONDS: Final = 3.0
+"""How long executions that are cancelled may take to end."""
 
 Value = TypeVar("Value")
 
@@ -46,7 +48,22 @@ class Consumer:
         self._executions: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Consume; after `stopping` is set, give back what has not begun and wait for what runs."""
+        """Consume; after `stopping` is set, give back what has not begun and wait for what runs.
+
+        Cancelling this cancels what runs, and waits for that a moment: what it uses is about to be closed.
+        """
+        try:
+            await self._consume_until_stopped()
+            if self._executions:
+                await asyncio.wait(self._executions)
+        except asyncio.CancelledError:
+            for execution in self._executions:
+                execution.cancel()
+            if self._executions:
+                await asyncio.wait(self._executions, timeout=CANCELLED_SECONDS)
+            raise
+
+    async def _consume_until_stopped(self) -> None:
         while not self._stopping.is_set():
             try:
                 await self._consume()
@@ -55,8 +72,6 @@ class Consumer:
             except (AMQPError, OSError, RuntimeError) as error:
                 log.warning("the consumer's channel was lost", queue=self._queue, error=type(error).__name__)
             await self._stop_or(asyncio.sleep(REOPEN_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
-        if self._executions:
-            await asyncio.wait(self._executions)
 
     async def _consume(self) -> None:
         """Consume over one channel, until it is closed, the broker cancels the consumer, or the engine stops."""
