@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.domain.errors import ConfigurationError, StoreUnavailable
 from app.observability.causes import cause_of
-from app.settings import TlsSettings
+from app.settings import DEFAULT_TLS, TlsSettings
 from app.store.keys import SHARDS, epoch_key, live_key
 from app.store.lua import source
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 OLDEST: Final = (6, 2)
-NO_TLS_SETTINGS: Final = TlsSettings()
 POOL_SIZE: Final = 64
 _RUN_ID: Final = re.compile(rb"run_id:(\w+)")
 
@@ -42,7 +41,7 @@ def tls_options(url: str, tls: TlsSettings) -> dict[str, Any]:
     }
 
 
-def connect(url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> Redis:
+def connect(url: str, tls: TlsSettings = DEFAULT_TLS) -> Redis:
     """Return a client for commands; nothing is opened yet. One client serves the whole process.
 
     A call is sent at most three times within a few hundred milliseconds; then it is the caller's turn to wait. The
@@ -95,7 +94,7 @@ class _ServerWatch:
 
 
 @asynccontextmanager
-async def open_redis(url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> "AsyncIterator[Redis]":
+async def open_redis(url: str, tls: TlsSettings = DEFAULT_TLS) -> "AsyncIterator[Redis]":
     """Open the process's client and close it.
 
     Raises:
