@@ -131,7 +131,7 @@ class QueueDepths:
         self._unseen = self._under_way.copy()
         try:
             if connection is not None and not await self._connection.is_blocked():
-                # No time limit: a call that is cancelled half-way may have RabbitMQ close the connection that publishes.
+                # No time limit: a call that is cut off may have RabbitMQ close the connection that publishes.
                 counts = await ready_counts(connection, self._queues)
         except (AMQPError, OSError, RuntimeError):  # aiormq raises RuntimeError on a closed one
             counts = {}
