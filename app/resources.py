@@ -72,9 +72,10 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
     dataset_ids = settings.datasets.keys()
     catalogue = load_catalogue(settings.actions, dataset_ids=dataset_ids)
     require_settings_of(catalogue, settings)
-    settings.tls.context()  # a file that cannot be used stops the start, in one line
+    redis_url, amqp_url = settings.redis_url.get_secret_value(), settings.amqp_url.get_secret_value()
+    if redis_url.startswith("rediss:") or amqp_url.startswith("amqps:"):
+        settings.tls.context()  # a file that cannot be used stops the start, in one line
     async with contextlib.AsyncExitStack() as stack:
-        redis_url, amqp_url = settings.redis_url.get_secret_value(), settings.amqp_url.get_secret_value()
         redis = await stack.enter_async_context(open_redis(redis_url, settings.tls))
         tasks = TaskStore(
             redis,

@@ -13,7 +13,7 @@ import ssl
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
@@ -163,6 +163,9 @@ class TlsSettings(Section):
                 both = f"{self.certificate_file} and {self.key_file}"
                 raise ConfigurationError(f"tls.certificate_file: {both} cannot be used: {_words(error)}") from error
         return context
+
+
+DEFAULT_TLS: Final = TlsSettings()
 
 
 def _words(error: OSError) -> str:

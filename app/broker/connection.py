@@ -14,10 +14,9 @@ from aio_pika.abc import AbstractConnection
 from app.domain.errors import BrokerUnavailable, ConfigurationError
 from app.observability.causes import cause_of
 from app.observability.logging import get_log
-from app.settings import TlsSettings
+from app.settings import DEFAULT_TLS, TlsSettings
 
 OLDEST: Final = (3, 10)
-NO_TLS_SETTINGS: Final = TlsSettings()
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.5
 HEARTBEAT_SECONDS: Final = 10
@@ -26,7 +25,7 @@ HEARTBEAT_SECONDS: Final = 10
 log = get_log("broker")
 
 
-async def connect(url: str, *, name: str, tls: TlsSettings = NO_TLS_SETTINGS) -> AbstractConnection:
+async def connect(url: str, *, name: str, tls: TlsSettings = DEFAULT_TLS) -> AbstractConnection:
     """Open one connection, which is not kept up.
 
     Raises:
@@ -59,7 +58,7 @@ def _check_version(connection: AbstractConnection) -> None:
 class BrokerConnection:
     """A connection that comes back. `run` must be running; whoever needs one asks for the current one each time."""
 
-    def __init__(self, url: str, *, name: str, tls: TlsSettings = NO_TLS_SETTINGS) -> None:
+    def __init__(self, url: str, *, name: str, tls: TlsSettings = DEFAULT_TLS) -> None:
         self._url = url
         self._tls = tls
         self.name = name

@@ -18,9 +18,11 @@ from aio_pika.exceptions import AMQPError
 from app.broker.connection import BrokerConnection
 from app.broker.topology import ready_counts
 
-POLL_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 2.0
 SOONEST_SECONDS: Final = 0.1
 """After a poll, how long nobody asks again, however full a queue seems."""
+STALE_SECONDS: Final = 15.0
+"""After which a count says nothing any more: the broker does not answer."""
 PATIENCE_SECONDS: Final = 0.5
 """How long a request waits for a poll."""
 WINDOW_SECONDS: Final = 30.0
@@ -69,7 +71,10 @@ class QueueDepths:
 
     def of(self, queue: str) -> QueueDepth | None:
         """Return a queue's depth; None while it is not known."""
-        return self._known.get(queue)
+        depth = self._known.get(queue)
+        if depth is None or self._clock() - self._seen_at[queue] > STALE_SECONDS:
+            return None
+        return depth
 
     @contextlib.contextmanager
     def adding(self, queue: str) -> Iterator[None]:
@@ -126,9 +131,9 @@ class QueueDepths:
         self._unseen = self._under_way.copy()
         try:
             if connection is not None and not self._connection.is_blocked:
-                async with asyncio.timeout(POLL_SECONDS * 5):
-                    counts = await ready_counts(connection, self._queues)
-        except (AMQPError, OSError, RuntimeError, TimeoutError):  # aiormq raises RuntimeError on a closed one
+                # No time limit: a call that is cut off may have RabbitMQ close the connection that publishes.
+                counts = await ready_counts(connection, self._queues)
+        except (AMQPError, OSError, RuntimeError):  # aiormq raises RuntimeError on a closed one
             counts = {}
         finally:
             self._polling, self._polled_at = None, self._clock()

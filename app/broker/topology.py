@@ -139,12 +139,15 @@ async def is_marked(connection: AbstractConnection) -> bool:
 async def ready_counts(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, int]:
     """Return how many messages wait in each queue, less those in a worker's hands; a missing queue is left out."""
     counts: dict[str, int] = {}
+    channel: AbstractChannel | None = None
     for name in queues:
-        channel = await connection.channel()
+        if channel is None:
+            channel = await connection.channel()
         try:
             queue = await channel.get_queue(name, ensure=True)
             counts[name] = queue.declaration_result.message_count or 0
         except ChannelNotFoundEntity:
-            continue  # the broker has closed the channel
+            channel = None  # the broker has closed it
+    if channel is not None:
         await channel.close()
     return counts

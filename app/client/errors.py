@@ -15,9 +15,7 @@ from app.domain.problem import FieldError, Problem
 PROBLEM_TYPE = "application/problem+json"
 
 # 503s and 429s that say: nothing was accepted. Any other failure of a submission leaves open whether it was.
-PROMISE_THAT_NOTHING_WAS_ACCEPTED = frozenset(
-    {"broker-unavailable", "queue-full", "rate-limited", "quota-exceeded", "overloaded"}
-)
+PROMISE_THAT_NOTHING_WAS_ACCEPTED = frozenset({"broker-unavailable", "queue-full", "rate-limited", "quota-exceeded"})
 
 
 class ClientError(Exception):

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from app.domain.errors import ConfigurationError, StoreUnavailable
 from app.observability.causes import cause_of
-from app.settings import TlsSettings
+from app.settings import DEFAULT_TLS, TlsSettings
 from app.store.keys import SHARDS, epoch_key, live_key
 from app.store.lua import source
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 OLDEST: Final = (6, 2)
-NO_TLS_SETTINGS: Final = TlsSettings()
 POOL_SIZE: Final = 64
 ANSWER_SECONDS: Final = 3.0
 """For an answer, and for a free connection. A script takes microseconds, and its write to a slow disk some 100 ms."""
@@ -43,7 +42,7 @@ def tls_options(url: str, tls: TlsSettings) -> dict[str, Any]:
     }
 
 
-def connect(url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> Redis:
+def connect(url: str, tls: TlsSettings = DEFAULT_TLS) -> Redis:
     """Return a client for commands; nothing is opened yet. One client serves the whole process.
 
     Where a connection is lost a call is sent at most three times within a few hundred milliseconds; then it is the
@@ -98,7 +97,7 @@ class _ServerWatch:
 
 
 @asynccontextmanager
-async def open_redis(url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> "AsyncIterator[Redis]":
+async def open_redis(url: str, tls: TlsSettings = DEFAULT_TLS) -> "AsyncIterator[Redis]":
     """Open the process's client and close it.
 
     Raises:

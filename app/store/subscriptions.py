@@ -21,8 +21,8 @@ from app.domain.errors import StoreUnavailable
 from app.domain.log_line import LogLine
 from app.domain.task import Task
 from app.observability.logging import get_log
-from app.settings import TlsSettings
-from app.store.connection import NO_TLS_SETTINGS, tls_options
+from app.settings import DEFAULT_TLS, TlsSettings
+from app.store.connection import tls_options
 from app.store.keys import owner_channel
 from app.store.records import Published
 
@@ -50,7 +50,7 @@ class Listener(Protocol):
 class Subscriptions:
     """The process's subscription connection. `run` must be running for anything to arrive."""
 
-    def __init__(self, url: str, tls: TlsSettings = NO_TLS_SETTINGS) -> None:
+    def __init__(self, url: str, tls: TlsSettings = DEFAULT_TLS) -> None:
         # No retry inside of redis-py: it would reconnect unseen, and what was published meanwhile would be missed.
         self._redis = Redis.from_url(
             url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0, **tls_options(url, tls)

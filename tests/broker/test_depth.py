@@ -72,6 +72,15 @@ async def test_an_old_count_refuses_nobody(carrier: Carrier, depths: QueueDepths
         pass
 
 
+async def test_a_count_that_has_grown_old_refuses_nobody(clock: Clock) -> None:
+    """A broker that does not answer is the publisher's to report."""
+    depths = QueueDepths(BrokerConnection("amqp://127.0.0.1/", name="never opened"), ["work"], clock=clock)
+    depths.saw("work", 1)
+    assert depths.of("work") is not None
+    clock.now += 16
+    assert depths.of("work") is None
+
+
 async def test_retry_after_comes_from_the_drain_rate(depths: QueueDepths, clock: Clock) -> None:
     capacity = Capacity(depths, {"work": 100})
     depths.saw("work", 100)

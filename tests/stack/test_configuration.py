@@ -58,6 +58,9 @@ def test_the_stacks_configuration_is_one_that_the_services_take(tmp_path: Path) 
     assert services.api.port == 8765
     assert set(services.datasets) == {1024, 1025}
     assert all(queue.depth_limit >= 200_000 for queue in services.queues.values())
+    limits = services.rate_limits
+    assert limits.submissions * 60 / limits.window_seconds >= 100_000
+    assert limits.active_tasks >= 200_000
 
 
 def test_a_directory_with_a_space_and_a_quote_is_no_trouble(tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ def test_its_tokens_are_those_of_two_users_and_an_admin_for_a_week(shared_stack:
         assert answer.status_code == 200
 
 
+def test_api_and_worker_are_users_of_their_own(shared_stack: Stack) -> None:
+    with redis_py.Redis.from_url(shared_stack.description()["redis_url"]) as client:
+        users = {one["user"] for one in client.client_list()}
+    assert users == {"operator", "api", "worker"}
+
+
 def test_up_again_changes_nothing_and_is_quick(shared_stack: Stack) -> None:
     before, started = shared_stack.description(), time.monotonic()
     shared_stack.up()

@@ -58,9 +58,6 @@ class Supervisor:
         self._rabbit = RabbitServer(run / "rabbitmq", settings.amqp_port)
         self._nginx = Nginx(run / "nginx", settings.nginx_port, [settings.api_port], logs=self._logs)
         self._surroundings = Surroundings(commands, run / "config.yaml", settings.service_environment, self._logs)
-        # The configuration has the workers' users; the API has its own, which may less.
-        api_users = {"LONGHAUL_REDIS_URL": self._redis.api_url, "LONGHAUL_AMQP_URL": self._rabbit.api_url}
-        self._api = Api(self._surroundings, settings.api_port, way_in=self._nginx.url, environment=api_users)
         self._started: dict[str, Service] = {}
         self._launched_at: dict[str, float] = {}
         self.description: Description | None = None
@@ -78,6 +75,9 @@ class Supervisor:
             self._say(f"ended what an earlier supervisor had left: {', '.join(left)}")
         self._require_free_ports()
         services = self._write_configuration()
+        # The configuration has the workers' users; the API has its own, which may less.
+        users = {"LONGHAUL_REDIS_URL": self._redis.api_url, "LONGHAUL_AMQP_URL": self._rabbit.api_url}
+        self._api = Api(self._surroundings, self._settings.api_port, way_in=self._nginx.url, environment=users)
         self._worker = Worker(self._surroundings, self._rabbit, list(services.queues))
 
         self._say("starting Redis and RabbitMQ")
