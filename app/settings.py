@@ -193,6 +193,7 @@ class Settings(Section):
     encryption_keys: dict[str, SealingKey] = Field(
         min_length=1, description="Key id to 32 bytes as base64. The first seals, all open."
     )
+    seal_results: bool = Field(default=False, description="Whether result files are sealed under these keys, too.")
     jwt: JwtSettings
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
