@@ -56,7 +56,7 @@ class ResultStore:
         key = f"{task_id}/{token}{SEALED if self._seals else ''}"
         try:
             if self._sealer is not None and self._seals:
-                with tempfile.NamedTemporaryFile(dir=path.parent) as sealed:
+                with tempfile.NamedTemporaryFile() as sealed:
                     await asyncio.to_thread(self._sealer.seal, path, sealed.file, name=key)
                     sealed.flush()
                     await obstore.put_async(self._store, key, Path(sealed.name))
