@@ -22,6 +22,7 @@ from app.domain.action import ActionCatalogue
 from app.domain.errors import BrokerUnavailable, ConfigurationError
 from app.observability.logging import get_log
 from app.results.store import ResultStore
+from app.security.file_sealing import FileSealer
 from app.security.sealing import Sealer
 from app.settings import Settings
 from app.store.connection import open_redis
@@ -89,6 +90,7 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
         for task_name, work in (("subscriptions", subscriptions.run()), ("publishing", publishing.run())):
             await stack.enter_async_context(side_task(work, name=task_name))
         await _prepared(publishing, settings, catalogue)
+        keys = {key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()}
         yield Resources(
             settings=settings,
             catalogue=catalogue,
@@ -107,8 +109,8 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             publishing=publishing,
             consuming=consuming,
             publisher=Publisher(publishing, timeout=timedelta(seconds=settings.publish_timeout_seconds)),
-            sealer=Sealer({key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()}),
-            results=ResultStore(settings.results_url),
+            sealer=Sealer(keys),
+            results=ResultStore(settings.results_url, sealer=FileSealer(keys), seals=settings.seal_results),
         )
 
 

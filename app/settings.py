@@ -267,9 +267,10 @@ class Settings(Section):
     )
     archive_retention_days: int = Field(default=90, ge=1)
     results_url: str = Field(description="Where result files are kept: `file:///…` or `s3://bucket/prefix`.")
-    encryption_keys: dict[str, SealingKey] = Field(
+    encryption_keys: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], SealingKey] = Field(
         min_length=1, description="Key id to 32 bytes as base64. The first seals, all open."
     )
+    seal_results: bool = Field(default=False, description="Whether result files are sealed under these keys, too.")
     jwt: JwtSettings
     tls: TlsSettings = TlsSettings()
     api: ApiSettings = ApiSettings()

@@ -91,6 +91,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an algorithm that is none": ({"jwt": {"algorithm": "none"}}, "jwt.algorithm: "),
     "a key that is no base64": ({"encryption_keys": {"k": SEALING + "!"}}, "encryption_keys.k: not base64"),
     "a short key": ({"encryption_keys": {"k": SEALING[:40]}}, "encryption_keys.k: 32 bytes are needed"),
+    "a key's id with a space": ({"encryption_keys": {"a b": SEALING}}, "encryption_keys.a b"),
     "no key": ({"encryption_keys": {}}, "encryption_keys: "),
     "a public URL that is none": ({"public_url": "example.org"}, "public_url: must begin with http"),
     "results elsewhere": ({"results_url": "ftp://x"}, "results_url: must begin with file:///"),

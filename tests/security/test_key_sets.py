@@ -199,6 +199,7 @@ BROKEN: dict[str, Callable[[KeyServer], None]] = {
 async def test_a_broken_answer_changes_nothing(name: str, server: KeyServer, clock: Clock) -> None:
     keys = KeySet(server.url, "ES256", clock=clock)
     known = await keys.key_for("first")
+    server.publish(FIRST.jwk(), SECOND.jwk())  # so that a broken answer that is believed is noticed
     BROKEN[name](server)
     clock.now += UNKNOWN_KEY_SECONDS + 1
     assert await keys.key_for("second") is None

@@ -66,6 +66,7 @@ def configuration(redis_url: str, amqp_url: str, directory: Path, port: int, **o
         "redrive_after_seconds": 5,
         "cancel_grace_seconds": 2,
         "results_url": f"file://{directory}/results",
+        "seal_results": True,
         "encryption_keys": {"test": base64.b64encode(secrets.token_bytes(32)).decode()},
         "jwt": {"secret": secrets.token_hex(32)},
         "api": {"port": port, "shutdown_seconds": 2},
