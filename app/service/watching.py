@@ -78,7 +78,7 @@ class Watching:
 
     @asynccontextmanager
     async def task(
-        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None, scope: Scope = Scope.READ
+        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow a task until it has ended: the task as it is, its log, then every newer state that the reader is in
         time for, and every line. Each line that was written comes before the end; of a task that has ended already, a
@@ -88,7 +88,6 @@ class Watching:
             task_id: The task.
             principal: Who asks.
             seen: What the reader has seen before: no older state and no earlier line comes again.
-            scope: What the caller's token must cover.
 
         Raises:
             NotFound, InsufficientScope: As for `Statuses.read`; before anything is subscribed to.
@@ -97,8 +96,8 @@ class Watching:
 
         The iterator raises Unauthorized once the caller's token has expired, and Restarting when the process stops.
         """
-        task = await self._statuses.read(task_id, principal=principal, scope=scope)
-        feed = _TaskFeed(task_id, principal, scope, self._statuses, self._logs, seen)
+        task = await self._statuses.read(task_id, principal=principal)
+        feed = _TaskFeed(task_id, principal, Scope.READ, self._statuses, self._logs, seen)
         async with self._open(feed, task.owner_id, principal, task_id) as events:
             yield events
 
@@ -194,7 +193,9 @@ class _Feed(ABC):
         expired = Unauthorized("The token has expired.", token_was_sent=True)
         left = min(YEAR, max(0.0, principal.expires_at - time.time()))
         self._expiry = asyncio.get_running_loop().call_later(left, self.stop, expired)
-        self._heart = asyncio.get_running_loop().call_later(HEARTBEAT_SECONDS, self._beat)
+        # The first one comes sooner, so that readers who came together do not read again together.
+        first = HEARTBEAT_SECONDS * random.uniform(0.5, 1)  # noqa: S311
+        self._heart = asyncio.get_running_loop().call_later(first, self._beat)
 
     def close(self) -> None:
         """Stop the clocks."""
