@@ -7,10 +7,10 @@ nesting that is deep enough to hurt a parser. Only then does the model see the b
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from app.domain.action import Action, ActionCatalogue
@@ -157,6 +157,28 @@ def validated(body: bytes, catalogue: ActionCatalogue) -> Action:
         raise ValidationFailed("The body is not a valid submission.", errors=wrong) from None
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated_as(model: type[Model], body: bytes) -> Model:
+    """Return what a body holds, as a model.
+
+    Raises:
+        ValidationFailed: It does not; each field at fault is named.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        wrong = [
+            FieldError(
+                pointer=_pointer(one["loc"]),
+                detail="Unknown field." if one["type"] == "extra_forbidden" else f"{one['msg']}.",
+            )
+            for one in error.errors(include_url=False)
+        ]
+        raise ValidationFailed("The body is not what is expected.", errors=wrong) from None
+
+
 def _field_error(error: Mapping[str, Any], catalogue: ActionCatalogue) -> FieldError:
     known = ", ".join(catalogue.names)
     match error["type"]:
@@ -164,6 +186,8 @@ def _field_error(error: Mapping[str, Any], catalogue: ActionCatalogue) -> FieldE
             return FieldError(pointer="#/action", detail=f"Unknown action. Known: {known}.")
         case "union_tag_not_found":
             return FieldError(pointer="#/action", detail=f"An action is required. Known: {known}.")
+        case "no_receiver":
+            return FieldError(pointer="#/callback_events", detail=f"{error['msg']}.")
         case "extra_forbidden":
             return FieldError(pointer=_pointer(error["loc"][1:]), detail="Unknown field.")
         case _:
