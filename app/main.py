@@ -16,7 +16,7 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
-from app.api.routes import actions, control, health, live, pages, results, status, submission
+from app.api.routes import actions, control, health, live, pages, results, status, submission, webhooks
 from app.domain.errors import LonghaulError
 from app.resources import Resources, open_resources
 from app.security.sealing import Sealer
@@ -25,10 +25,13 @@ from app.service.health import Health
 from app.service.results import Results
 from app.service.submission import Submissions
 from app.service.watching import Watching
+from app.service.webhooks import Webhooks
 from app.service.wiring import core_services
 from app.settings import Settings
 
-ROUTERS: Final = [module.router for module in (submission, status, control, results, live, actions, health, pages)]
+ROUTERS: Final = [
+    module.router for module in (submission, status, control, results, live, webhooks, actions, health, pages)
+]
 ALLOWED_HEADERS: Final = [
     "Authorization",
     "Content-Type",
@@ -138,12 +141,22 @@ def _services(resources: Resources) -> Services:
                 audience=settings.jwt.audience,
                 ttl_seconds=timedelta(hours=settings.task_token_ttl_hours) // timedelta(seconds=1),
             ),
+            destinations=resources.destinations,
+            lookup=resources.lookup,
             max_attempts=settings.max_attempts,
         ),
         statuses=core.statuses,
         control=core.control,
         watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
-        results=Results(statuses=core.statuses, results=resources.results),
+        results=Results(statuses=core.statuses, results=resources.results, links=core.links),
+        webhooks=Webhooks(
+            statuses=core.statuses,
+            deliveries=resources.archive.deliveries,
+            announcements=core.announcements,
+            secrets=core.secrets,
+            destinations=resources.destinations,
+            lookup=resources.lookup,
+        ),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
     )
 

@@ -28,6 +28,7 @@ from app.store.connection import open_redis
 from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
 from app.store.tasks import TaskStore
+from app.webhooks.destination import Destinations, SystemLookup
 
 START_SECONDS: Final = 10.0
 """How long a starting process waits for RabbitMQ."""
@@ -51,6 +52,8 @@ class Resources:
     publisher: Publisher
     sealer: Sealer
     results: ResultStore
+    destinations: Destinations
+    lookup: SystemLookup
 
 
 @contextlib.asynccontextmanager
@@ -83,6 +86,8 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
         for task_name, work in (("subscriptions", subscriptions.run()), ("publishing", publishing.run())):
             await stack.enter_async_context(side_task(work, name=task_name))
         await _prepared(publishing, settings, catalogue)
+        lookup = SystemLookup()
+        stack.callback(lookup.close)
         yield Resources(
             settings=settings,
             catalogue=catalogue,
@@ -96,6 +101,10 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             publisher=Publisher(publishing, timeout=timedelta(seconds=settings.publish_timeout_seconds)),
             sealer=Sealer({key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()}),
             results=ResultStore(settings.results_url),
+            destinations=Destinations(
+                allow=settings.callbacks.allow, ports=settings.callbacks.ports, development=settings.development
+            ),
+            lookup=lookup,
         )
 
 

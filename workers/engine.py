@@ -13,11 +13,12 @@ from datetime import timedelta
 from typing import Final
 
 from app.broker.delivery import Delivery
+from app.broker.topology import WEBHOOK_QUEUE
 from app.domain.errors import ConfigurationError
 from app.observability.logging import get_log
 from app.resources import Resources, open_resources, side_task
 from app.service.wiring import CoreServices, core_services
-from app.settings import Settings
+from app.settings import QueueSettings, Settings
 from workers.attempt import HANDLER_TASK
 from workers.consumer import Consumer
 from workers.desk import Desk
@@ -25,6 +26,7 @@ from workers.execution import Execution
 from workers.executors.process import ProcessExecutor
 from workers.housekeeping.wiring import housekeeper
 from workers.registry import Registry
+from workers.webhooks.wiring import sender
 
 RELEASE_SECONDS: Final = 5.0
 """Of `shutdown_seconds`, what is kept for giving back the jobs that have not ended."""
@@ -42,7 +44,7 @@ class Engine:
             ConfigurationError: The handlers do not fit the settings.
         """
         self._settings = settings
-        self._registry = Registry(settings.handlers)
+        self._registry = Registry(settings.handlers if "jobs" in settings.roles else [])
         self._stopping = asyncio.Event()
         self._stopping_hard = asyncio.Event()
 
@@ -67,7 +69,6 @@ class Engine:
             processes = ProcessExecutor(self._settings.handlers)
             core = core_services(resources)
             desk = self._desk(resources, core, processes, worker)
-            keeper = housekeeper(resources, core, worker)
             try:
                 async with (
                     side_task(resources.consuming.run(), name="consuming"),
@@ -76,7 +77,11 @@ class Engine:
                 ):
                     for queue in queues:
                         group.create_task(self._consumer(queue, resources, desk).run(), name=f"consumer {queue}")
-                    group.create_task(keeper.run(self._stopping), name="housekeeping")
+                    if "webhooks" in self._settings.roles:
+                        group.create_task(self._senders(resources, core).run(), name="webhooks")
+                    if "housekeeping" in self._settings.roles:
+                        keeper = housekeeper(resources, core, worker)
+                        group.create_task(keeper.run(self._stopping), name="housekeeping")
             finally:
                 await processes.aclose()
         log.info("stopped")
@@ -100,6 +105,7 @@ class Engine:
             archive=resources.archive,
             publisher=resources.publisher,
             endings=core.endings,
+            announcements=core.announcements,
             results=resources.results,
             sealer=resources.sealer,
             catalogue=resources.catalogue,
@@ -120,6 +126,33 @@ class Engine:
         return Consumer(
             queue,
             self._settings.queues[queue],
+            connection=resources.consuming,
+            publisher=resources.publisher,
+            execute=execute,
+            stopping=self._stopping,
+        )
+
+    def _senders(self, resources: Resources, core: CoreServices) -> Consumer:
+        """Return the consumer of wake-ups: a queue and slots of its own, so that no job waits for a receiver."""
+        at_once = self._settings.webhooks.concurrency
+        deliver = sender(resources, core).deliver
+
+        async def execute(delivery: Delivery) -> None:
+            work = asyncio.create_task(deliver(delivery), name="webhook")
+            stop = asyncio.create_task(self._stopping_hard.wait())
+            try:
+                await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stop.cancel()
+                is_cut_off = work.cancel()
+            if is_cut_off:
+                await delivery.give_back()  # another sender makes the attempt when this one's time is over
+            else:
+                work.result()
+
+        return Consumer(
+            WEBHOOK_QUEUE,
+            QueueSettings(prefetch=at_once, concurrency=at_once),
             connection=resources.consuming,
             publisher=resources.publisher,
             execute=execute,

@@ -15,10 +15,11 @@ from app.security.principal import Principal, Scope, authorize
 from app.security.tokens import TokenVerifier
 from app.service.control import Control
 from app.service.health import Health
-from app.service.results import Results
+from app.service.results import ResultLink, Results
 from app.service.status import Statuses
 from app.service.submission import Submissions
 from app.service.watching import Watching
+from app.service.webhooks import Webhooks
 from app.settings import Settings
 
 MAX_HEADER_BYTES: Final = 32_768
@@ -38,6 +39,7 @@ class Services:
     control: Control
     watching: Watching
     results: Results
+    webhooks: Webhooks
     health: Health
 
 
@@ -106,9 +108,18 @@ def idempotency_key_of(values: list[str]) -> str | None:
     return key
 
 
+def _result_reader(request: Request) -> Principal | ResultLink:
+    """Find out who reads a result: whoever has a token, or, without one, whoever has a signed link."""
+    query, headers = request.query_params, request.headers
+    if "authorization" not in headers and ("signature" in query or "expires" in query):
+        return ResultLink(expires=query.get("expires", ""), signature=query.get("signature", ""))
+    return _caller_with(Scope.READ)(request)
+
+
 # Dependencies are asked in the order of a route's arguments: the caller stands before the task's id, as 401 and 403
 # come before 404.
 Submitter = Annotated[Principal, Depends(_caller_with(Scope.SUBMIT))]
+ResultReader = Annotated[Principal | ResultLink, Depends(_result_reader)]
 Reader = Annotated[Principal, Depends(_caller_with(Scope.READ))]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
@@ -118,4 +129,5 @@ StatusService = Annotated[Statuses, Depends(_part("statuses"))]
 ControlService = Annotated[Control, Depends(_part("control"))]
 WatchingService = Annotated[Watching, Depends(_part("watching"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
+WebhookService = Annotated[Webhooks, Depends(_part("webhooks"))]
 HealthService = Annotated[Health, Depends(_part("health"))]

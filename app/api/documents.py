@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from app.api.errors import MEDIA_TYPE, REALM, STATUS
 from app.domain.action import ActionCatalogue
@@ -19,6 +20,9 @@ REF: Final = "#/components/schemas/{model}"
 MAX_PAGE: Final = 200
 EVERYWHERE: Final = (401, 403, 431, 500)
 """How every request under /v1 may be refused."""
+
+UNUSED: Final = ("HTTPValidationError", "ValidationError")
+"""What FastAPI adds by itself; a path id that is none is a 404."""
 
 Fragment = dict[str, Any]
 
@@ -96,6 +100,17 @@ LIST_PARAMETERS: Final[Fragment] = {
     ],
     "responses": {"200": {"content": {"application/json": {"schema": {"$ref": REF.format(model="TaskPage")}}}}},
 }
+RESULT_PARAMETERS: Final[Fragment] = {
+    "parameters": [
+        {
+            "name": "expires",
+            "in": "query",
+            "description": "Of a signed link, which needs no token: seconds since the epoch.",
+            "schema": {"type": "integer"},
+        },
+        {"name": "signature", "in": "query", "description": "Of a signed link.", "schema": {"type": "string"}},
+    ]
+}
 RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
         "description": "The file.",
@@ -109,6 +124,13 @@ RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
 def problems(*statuses: int) -> dict[int | str, Fragment]:
     """Return the error answers of a route, for OpenAPI."""
     return {status: _problem(status) for status in statuses}
+
+
+def body_of(model: type[BaseModel]) -> Fragment:
+    """Return the request body of a route that reads it by itself, for OpenAPI."""
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}},
+    }
 
 
 def _problem(status: int) -> Fragment:
@@ -135,7 +157,9 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
                 tags=app.openapi_tags,
             )
             components = document.setdefault("components", {})
-            components["schemas"] = _schemas(catalogue)
+            components["schemas"] = {**components.get("schemas", {}), **_schemas(catalogue)}
+            for unused in UNUSED:
+                components["schemas"].pop(unused, None)
             components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
             for path, operations in document["paths"].items():
                 for operation in operations.values():

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from app import __version__
-from app.cli import admin, serve, tasks
+from app.cli import admin, serve, tasks, webhooks
 from app.domain.errors import LonghaulError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _root(
 serve.register(app)
 admin.register(app)
 tasks.register(app)
+webhooks.register(app)
 
 
 def main() -> None:

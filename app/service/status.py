@@ -9,11 +9,12 @@ from typing import Final
 from uuid import UUID
 
 from app.archive.archive import Archive, EndedTask
-from app.domain.errors import NotFound, ValidationFailed
+from app.domain.errors import ArchiveUnavailable, NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds, moment
 from app.domain.problem import FieldError
 from app.domain.task import Task
+from app.domain.webhook import WebhookSummary
 from app.security.principal import Principal, Scope, authorize
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
@@ -79,13 +80,31 @@ class Statuses:
             StoreUnavailable: Neither Redis nor the archive can tell.
         """
         owner = authorize(principal, scope, task_id=task_id)
+        task = await self.find(task_id)
+        if task is None or task.owner_id != owner_id(owner):
+            raise NotFound
+        return task
+
+    async def find(self, task_id: UUID) -> Task | None:
+        """Return a task, whoever's it is: for callers that know by other means that it may be shown.
+
+        Raises:
+            StoreUnavailable: Neither Redis nor the archive can tell.
+        """
         task = await self._tasks.find(task_id)
         if task is None:
             known = await self._archive.find(task_id)
             task = known.task if isinstance(known, EndedTask) else None
-        if task is None or task.owner_id != owner_id(owner):
-            raise NotFound
         return task
+
+    async def webhook(self, task: Task) -> WebhookSummary | None:
+        """Return how far an ended task's webhook has come; None if it has none, or SQL is away."""
+        if not task.has_callback or not task.status.is_terminal:
+            return None
+        try:
+            return await self._archive.deliveries.summary(task.id, task.run)
+        except ArchiveUnavailable:
+            return None  # the task itself is known
 
     async def page(self, wanted: Filter, *, principal: Principal, limit: int, cursor: str | None) -> Page:
         """Return the caller's tasks, newest first, tasks of the same millisecond by falling id; archived ones, too.

@@ -11,7 +11,15 @@ import rfc8785
 from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.action import Action
 from app.domain.envelope import Envelope
-from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown
+from app.domain.errors import (
+    ArchiveUnavailable,
+    ForbiddenDestination,
+    Gone,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    ValidationFailed,
+)
+from app.domain.problem import FieldError
 from app.domain.task import Owner, Task
 from app.observability.logging import bind, get_log
 from app.security.principal import Principal, Scope, authorize
@@ -22,7 +30,10 @@ from app.store.keys import owner_id
 from app.store.listing import OwnerLists
 from app.store.replies import Created, Deleted, Exists, Young
 from app.store.tasks import TaskStore
+from app.webhooks.destination import Destinations, Lookup
 
+LOOKUP_SECONDS: Final = 1.0
+"""What a submission waits for a name's addresses; without an answer they are checked when the first webhook is sent."""
 STARTS: Final = 3
 """How often a keyed submission begins, should Redis be emptied under it."""
 
@@ -50,6 +61,8 @@ class Submissions:
         publications: Publications,
         sealer: Sealer,
         task_tokens: TaskTokenIssuer,
+        destinations: Destinations,
+        lookup: Lookup,
         max_attempts: int,
     ) -> None:
         self._tasks = tasks
@@ -58,6 +71,8 @@ class Submissions:
         self._publications = publications
         self._sealer = sealer
         self._task_tokens = task_tokens
+        self._destinations = destinations
+        self._lookup = lookup
         self._max_attempts = max_attempts
 
     async def submit(
@@ -68,6 +83,7 @@ class Submissions:
         body: dict[str, Any],
         idempotency_key: str | None,
         request_id: str,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Promise a task: when this returns, the broker has it on disk and Redis shows it.
 
@@ -77,18 +93,23 @@ class Submissions:
             body: The body as it was sent; a later request with the same key is held against it.
             idempotency_key: Names the task, together with the caller; None for a new task each time.
             request_id: Follows the task through message headers and logs.
+            traceparent: The caller's trace (W3C), which the task's webhooks continue.
 
         Raises:
             InsufficientScope: The caller may not submit.
+            ValidationFailed: Its `callback_url` may not be called.
             IdempotencyKeyReused: The key was used with another body.
             Gone: The key's task was deleted.
             BrokerUnavailable, QueueFull, StoreUnavailable, ArchiveUnavailable: Nothing was accepted.
             OutcomeUnknown: The task may run.
         """
         owner = authorize(principal, Scope.SUBMIT)
+        if action.callback is not None:
+            await require_allowed(action.callback.url, self._destinations, self._lookup)
         fingerprint = fingerprint_of(body) if idempotency_key is not None else None
         for start in range(STARTS):
-            envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
+            order = self._order(action, owner, idempotency_key, fingerprint, request_id)
+            envelope = order.model_copy(update={"traceparent": traceparent})
             bind(task_id=str(envelope.task_id))
             accepted = await self._begin(envelope, first=start == 0)
             if accepted is not None:
@@ -113,6 +134,7 @@ class Submissions:
             not_before=now + int(action.delay_seconds * 1000) if action.delay_seconds else 0,
             request_id=request_id,
             fingerprint=fingerprint,
+            callback=action.callback,
         )
 
     async def _begin(self, envelope: Envelope, *, first: bool) -> Accepted | None:
@@ -165,6 +187,20 @@ class Submissions:
 
     def _accepted(self, task: Task, envelope: Envelope, *, replayed: bool = False) -> Accepted:
         return Accepted(task, self._task_tokens.issue(task.id, envelope.owner), replayed)
+
+
+async def require_allowed(url: str, destinations: Destinations, lookup: Lookup) -> None:
+    """Check that webhooks may be sent to a callback URL.
+
+    Raises:
+        ValidationFailed: They may not.
+    """
+    try:
+        destination = destinations.read(url)
+        await destinations.check_name(destination, lookup, seconds=LOOKUP_SECONDS)
+    except ForbiddenDestination as error:
+        wrong = FieldError(pointer="#/callback_url", detail=error.detail)
+        raise ValidationFailed("The callback URL may not be called.", errors=[wrong]) from error
 
 
 def derived_task_id(owner: Owner, idempotency_key: str) -> UUID:

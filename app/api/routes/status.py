@@ -1,5 +1,6 @@
 """`GET /v1/workload/status/{task_id}` and `GET /v1/workload`: read one's tasks."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -43,7 +44,8 @@ async def status(
     """Return the task as it is now. Cheap: send the last `ETag` as `If-None-Match`, and an unchanged task is a 304."""
     task = await statuses.read(task_id, principal=caller)
     require_json_accepted(request)
-    return status_response(request, task, public_url=settings.public_url)
+    webhook = await statuses.webhook(task)
+    return status_response(request, task, public_url=settings.public_url, webhook=webhook)
 
 
 @router.get(
@@ -68,7 +70,13 @@ async def list_tasks(request: Request, caller: Reader, statuses: StatusService, 
     cursor = query.one("cursor", str, None)
     query.require_nothing_wrong()
     page = await statuses.page(wanted, principal=caller, limit=limit, cursor=cursor)
-    shown: dict[str, Any] = {"items": [document(task, public_url=settings.public_url) for task in page.tasks]}
+    webhooks = await asyncio.gather(*map(statuses.webhook, page.tasks))
+    shown: dict[str, Any] = {
+        "items": [
+            document(task, public_url=settings.public_url, webhook=webhook)
+            for task, webhook in zip(page.tasks, webhooks, strict=True)
+        ]
+    }
     headers = dict(CACHE_HEADERS)
     if page.next_cursor is not None:
         shown["next_cursor"] = page.next_cursor

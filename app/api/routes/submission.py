@@ -10,6 +10,7 @@ from app.api.dependencies import Catalogue, Configuration, SubmissionService, Su
 from app.api.documents import ACCEPTED_RESPONSE, SUBMISSION_BODY, problems
 from app.api.showing import RETRY_AFTER_SECONDS, document, json_response
 from app.domain.task import status_path
+from app.observability.tracing import traceparent_of
 
 router: Final = APIRouter(tags=["workload"])
 
@@ -33,7 +34,12 @@ async def submit(
     key = idempotency_key_of(request.headers.getlist("idempotency-key"))
     action = validated(body, catalogue)
     accepted = await submissions.submit(
-        action, principal=caller, body=value, idempotency_key=key, request_id=request.state.request_id
+        action,
+        principal=caller,
+        body=value,
+        idempotency_key=key,
+        request_id=request.state.request_id,
+        traceparent=traceparent_of(request.headers.getlist("traceparent")),
     )
     headers = {
         "Location": status_path(accepted.task.id),
