@@ -47,6 +47,15 @@ def test_its_tokens_are_those_of_two_users_and_an_admin_for_a_week(shared_stack:
         assert answer.status_code == 200
 
 
+def test_its_webhook_secrets_are_those_of_the_two_users(shared_stack: Stack) -> None:
+    said = shared_stack.description()
+    assert set(said["webhook_secrets"]) == {"alice", "bob"}
+    for name, secret in said["webhook_secrets"].items():
+        headers = {"Authorization": f"Bearer {said['tokens'][name]}"}
+        answer = httpx.get(f"{said['nginx_url']}/v1/webhooks/secret", headers=headers)
+        assert answer.json()["secret"] == secret
+
+
 def test_up_again_changes_nothing_and_is_quick(shared_stack: Stack) -> None:
     before, started = shared_stack.description(), time.monotonic()
     shared_stack.up()
