@@ -15,6 +15,7 @@ from app.domain.action import ActionCatalogue
 from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem
 from app.domain.task import StatusDocument
+from app.webhooks.message import WebhookBody, WebhookType
 
 REF: Final = "#/components/schemas/{model}"
 MAX_PAGE: Final = 200
@@ -39,6 +40,21 @@ SUBMISSION_BODY: Final[Fragment] = {
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         }
     ],
+}
+WEBHOOK_SUMMARIES: Final = {
+    WebhookType.STARTED: "A task has started",
+    WebhookType.COMPLETED: "A task has completed",
+    WebhookType.FAILED: "A task has failed",
+    WebhookType.CANCELLED: "A task was cancelled",
+    WebhookType.TEST: "A test delivery",
+}
+WEBHOOK_HEADERS: Final = {
+    "webhook-id": "The event's id, the same at each attempt: remember it, since one may come twice.",
+    "webhook-timestamp": "When this attempt was made; seconds since the epoch.",
+    "webhook-signature": "Standard Webhooks: `v1,<base64>`, one for each secret that is good, between spaces.",
+    "X-Hub-Signature-256": "`sha256=<hex>`: HMAC-SHA256 of the raw body under the whole secret.",
+    "X-Request-ID": "Of the request that submitted the task.",
+    "traceparent": "W3C Trace Context, of the submitted trace.",
 }
 ACCEPTED_RESPONSE: Final[Fragment] = {
     "description": "Accepted: the task will run.",
@@ -164,6 +180,7 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _complete(operation, secured=path.startswith("/v1/"))
+            document["webhooks"] = {kind.value: {"post": _webhook(kind)} for kind in WebhookType}
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -180,12 +197,36 @@ def _complete(operation: Fragment, *, secured: bool) -> None:
         answers |= {str(status): _problem(status) for status in EVERYWHERE}
 
 
+def _webhook(kind: WebhookType) -> Fragment:
+    """Describe what we send to a callback_url."""
+    parameters = [
+        {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+        for name, text in WEBHOOK_HEADERS.items()
+    ]
+    return {
+        "summary": WEBHOOK_SUMMARIES[kind],
+        "operationId": kind.value.replace(".", "_"),
+        "tags": ["webhooks"],
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": REF.format(model="WebhookBody")}}},
+        },
+        "responses": {
+            "2XX": {"description": "Taken; nothing more is sent."},
+            "410": {"description": "Not wanted, now and later; nothing more is sent."},
+            "default": {"description": "Sent again later."},
+        },
+    }
+
+
 def _schemas(catalogue: ActionCatalogue) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     for name, schema in (
         ("Submission", catalogue.adapter.json_schema(ref_template=REF)),
         ("StatusDocument", StatusDocument.model_json_schema(mode="serialization", ref_template=REF)),
         ("Problem", Problem.model_json_schema(mode="serialization", ref_template=REF)),
+        ("WebhookBody", WebhookBody.model_json_schema(mode="serialization", ref_template=REF)),
     ):
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema

@@ -12,7 +12,10 @@ from openapi_spec_validator import validate
 
 from app.api.errors import STATUS
 from app.api.pages import PROBLEMS
+from app.domain.task import StatusDocument
+from app.webhooks.message import WebhookType, webhook_body
 from tests.api.staging import Staging
+from tests.webhooks.test_message import MOMENT, TASK
 
 OPERATIONS = {
     "/v1/workload": {"get", "post"},
@@ -48,6 +51,17 @@ def test_it_names_what_is_built_and_nothing_else(contract: dict[str, Any]) -> No
         "deadline",
     ):
         assert f'"{word}' not in str(contract["components"]["schemas"]["Submission"]).replace("'", '"')
+
+
+def test_it_names_every_webhook(contract: dict[str, Any]) -> None:
+    assert contract["webhooks"].keys() == {kind.value for kind in WebhookType}
+    body = webhook_body(
+        WebhookType.COMPLETED,
+        StatusDocument.of(TASK, public_url="https://example.com"),
+        at=MOMENT,
+        result_url="https://example.com/signed",
+    )
+    checker(contract, "WebhookBody").validate(json.loads(body))
 
 
 def test_every_operation_says_how_it_may_be_refused(contract: dict[str, Any]) -> None:

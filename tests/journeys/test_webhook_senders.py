@@ -17,8 +17,8 @@ SLOTS = 8
 AT_ONCE = 100
 
 
-@pytest.fixture
-async def service(
+@pytest.fixture(scope="module")
+async def api(
     redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Service]:
     """A service without any worker; an attempt at a receiver that hangs lasts longer than these tests."""
@@ -30,6 +30,14 @@ async def service(
         redis_server, rabbit_server, tmp_path_factory.mktemp("senders"), workers=0, webhooks=webhooks
     ) as running:
         yield running
+
+
+@pytest.fixture
+async def service(api: Service) -> AsyncIterator[Service]:
+    """The same, with the workers that the test starts."""
+    yield api
+    while api.workers:
+        api.workers.pop().kill()
 
 
 async def submit(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
@@ -87,7 +95,6 @@ async def test_an_end_is_shown_before_it_is_told(service: Service, subject: str)
             return not dying.is_running
 
         await wait_until(dead, timeout=30, what="the worker's death")
-        service.workers.remove(dying)
         status = (await client.get(f"/v1/workload/status/{task['task_id']}")).json()["status"]
         assert status == "PROCESSING"
 
