@@ -60,7 +60,7 @@ class Delivery:
         attempt = self._message.headers.get("attempt")
         if not self._message.message_id or not isinstance(attempt, int):
             raise Malformed("The message does not name its webhook.")
-        return WakeUp(self._message.message_id, attempt)
+        return WakeUp(self._message.message_id, attempt, self._message.headers.get("is_shown") is True)
 
     async def acknowledge(self) -> None:
         """Tell the broker that the message may go."""

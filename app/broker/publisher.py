@@ -53,6 +53,8 @@ class WakeUp:
     webhook_id: str
     attempt: int
     """Which attempt it is for: when that one has been made, this is of no use any more."""
+    is_shown: bool = False
+    """Whether Redis is known to show what is to be told."""
 
 
 class Publisher:
@@ -96,7 +98,7 @@ class Publisher:
             message_id=wake_up.webhook_id,
             delivery_mode=DeliveryMode.PERSISTENT,
             timestamp=datetime.now(UTC),
-            headers={"attempt": wake_up.attempt},
+            headers={"attempt": wake_up.attempt, "is_shown": wake_up.is_shown},
         )
         await self._publish(exchange, WEBHOOK_QUEUE, message)
 

@@ -95,9 +95,9 @@ class Announcements:
         return webhook.id
 
     async def wake(self, due: str, *, attempt: int = 1) -> None:
-        """Wake a sender; if that fails, housekeeping will."""
+        """Wake a sender of what Redis shows by now; if that fails, housekeeping will."""
         try:
-            await self._publisher.wake(WakeUp(due, attempt))
+            await self._publisher.wake(WakeUp(due, attempt, is_shown=True))
         except (Unavailable, QueueFull, PublishUnconfirmed) as error:
             log.warning("a webhook waits for housekeeping: its wake-up could not be sent", reason=error.detail)
 

@@ -108,7 +108,7 @@ async def test_secrets_are_everybodys_own(alice: httpx.AsyncClient, bob: httpx.A
 
 ROUTES = (
     ("GET", "/v1/workload/{task_id}/deliveries", "workload:read"),
-    ("POST", f"/v1/workload/{{task_id}}/deliveries/{uuid4()}/redeliver", "workload:submit"),
+    ("POST", "/v1/workload/{task_id}/deliveries/550e8400-e29b-41d4-a716-446655440000/redeliver", "workload:submit"),
     ("GET", "/v1/webhooks/secret", "workload:submit"),
     ("POST", "/v1/webhooks/secret/rotate", "workload:submit"),
     ("POST", "/v1/webhooks/test", "workload:submit"),

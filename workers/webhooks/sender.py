@@ -138,6 +138,8 @@ class Sender:
         if taken.webhook.task_id:
             bind(task_id=str(taken.webhook.task_id))
         began, clock = datetime.now(UTC), time.monotonic()
+        if taken.attempt == 1 and not wake_up.is_shown:
+            await _until_answered(lambda: self._settle(taken), delivery)
         outcome = await self._outcome(taken, delivery)
         if isinstance(outcome, timedelta):
             until = began + outcome
@@ -187,8 +189,6 @@ class Sender:
         except ForbiddenDestination as error:
             return Outcome("forbidden", error=error.detail)
         bind(request_id=letter.request_id)
-        if taken.attempt == 1 and webhook.task_id is not None:
-            await _until_answered(lambda: self._settle(taken), delivery)
         receiver = self._receivers[origin]
         if (wait := await receiver.enter()) is not None:
             if receiver.is_left_alone and datetime.now(UTC) - taken.created_at > self._horizon:
@@ -207,8 +207,8 @@ class Sender:
 
     async def _settle(self, taken: Taken) -> None:
         """Show the end in Redis, should whoever wrote its row have died before."""
-        assert taken.webhook.task_id is not None
-        ended = await self._archive.find(taken.webhook.task_id)
+        task_id = taken.webhook.task_id
+        ended = await self._archive.find(task_id) if task_id else None
         if isinstance(ended, EndedTask):
             await self._tasks.settle(ended.task)
 
