@@ -17,7 +17,19 @@ from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
 from app.api.overload import RequestPlaces
-from app.api.routes import actions, control, events, health, live, pages, results, status, submission, tickets
+from app.api.routes import (
+    actions,
+    control,
+    events,
+    health,
+    live,
+    pages,
+    results,
+    status,
+    submission,
+    tickets,
+    webhooks,
+)
 from app.api.showing import Documents
 from app.broker.depth import QueueDepths
 from app.domain.errors import ConfigurationError, LonghaulError
@@ -33,12 +45,14 @@ from app.service.submission import Submissions
 from app.service.tickets import Tickets
 from app.service.watcher_places import WatcherPlaces
 from app.service.watching import Watching
+from app.service.webhooks import Webhooks
 from app.service.wiring import core_services
 from app.settings import JwtSettings, Settings
 from app.store.tickets import TicketStore
 
 ROUTERS: Final = [
-    module.router for module in (submission, status, control, results, live, events, tickets, actions, health, pages)
+    module.router
+    for module in (submission, status, control, results, live, events, tickets, webhooks, actions, health, pages)
 ]
 WITHOUT_HEAD: Final = frozenset({"/v1/workload/{task_id}/events"})
 ALLOWED_HEADERS: Final = [
@@ -156,6 +170,8 @@ def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Ser
                 audience=settings.jwt.audience,
                 ttl_seconds=timedelta(hours=settings.task_token_ttl_hours) // timedelta(seconds=1),
             ),
+            destinations=resources.destinations,
+            lookup=resources.lookup,
             max_attempts=settings.max_attempts,
         ),
         statuses=core.statuses,
@@ -169,7 +185,15 @@ def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Ser
         tickets=Tickets(store=TicketStore(resources.redis), sealer=resources.sealer, statuses=core.statuses),
         logs=Logs(statuses=core.statuses, logs=resources.logs),
         documents=Documents(settings.public_url),
-        results=Results(statuses=core.statuses, results=resources.results),
+        results=Results(statuses=core.statuses, results=resources.results, links=core.links),
+        webhooks=Webhooks(
+            statuses=core.statuses,
+            deliveries=resources.archive.deliveries,
+            announcements=core.announcements,
+            secrets=core.secrets,
+            destinations=resources.destinations,
+            lookup=resources.lookup,
+        ),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
     )
 

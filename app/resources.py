@@ -31,6 +31,7 @@ from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
 from app.store.task_logs import TaskLogs
 from app.store.tasks import TaskStore
+from app.webhooks.destination import Destinations, SystemLookup
 
 START_SECONDS: Final = 10.0
 """How long a starting process waits for RabbitMQ."""
@@ -56,6 +57,8 @@ class Resources:
     publisher: Publisher
     sealer: Sealer
     results: ResultStore
+    destinations: Destinations
+    lookup: SystemLookup
 
 
 @contextlib.asynccontextmanager
@@ -91,6 +94,8 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             await stack.enter_async_context(side_task(work, name=task_name))
         await _prepared(publishing, settings, catalogue)
         keys = {key_id: key.get_secret_value() for key_id, key in settings.encryption_keys.items()}
+        lookup = SystemLookup()
+        stack.callback(lookup.close)
         yield Resources(
             settings=settings,
             catalogue=catalogue,
@@ -111,6 +116,10 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             publisher=Publisher(publishing, timeout=timedelta(seconds=settings.publish_timeout_seconds)),
             sealer=Sealer(keys),
             results=ResultStore(settings.results_url, sealer=FileSealer(keys), seals=settings.seal_results),
+            destinations=Destinations(
+                allow=settings.callbacks.allow, ports=settings.callbacks.ports, development=settings.development
+            ),
+            lookup=lookup,
         )
 
 

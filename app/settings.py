@@ -12,6 +12,7 @@ import re
 import ssl
 import stat
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import parse_qsl, urlsplit
@@ -33,7 +34,8 @@ from app.domain.errors import ConfigurationError
 
 PREFIX = "LONGHAUL_"
 FILE_SUFFIX = "_file"
-CLIENT_VARIABLES = frozenset({"LONGHAUL_URL", "LONGHAUL_TOKEN"})  # the command line client's, not the services'
+CLIENT_VARIABLES = frozenset({"LONGHAUL_URL", "LONGHAUL_TOKEN", "LONGHAUL_WEBHOOK_SECRET"})
+"""The command line client's, not the services'."""
 
 HMAC_KEY_BYTES = 32  # RFC 7518, section 3.2: as long as the hash, at least
 AES_KEY_BYTES = 32
@@ -190,6 +192,58 @@ class LogSettings(Section):
     format: Literal["text", "json"] = "text"
 
 
+class CallbackSettings(Section):
+    """Where webhooks may go: to public addresses, and where this opens more."""
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="Host names, addresses and networks (CIDR) that may be called although they are not public.",
+    )
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default=[80, 443, 8080, 8443], description="Those that may stand in a callback_url; an allowed host has any."
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _hosts_and_networks(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            try:
+                ip_network(entry, strict=False)
+            except ValueError:
+                if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", entry) or re.fullmatch(r"[0-9.]+", entry):
+                    raise ValueError(f"{entry!r} is neither a host name nor an address nor a network") from None
+        return value
+
+
+class WebhookSettings(Section):
+    """How webhooks are sent."""
+
+    schedule_seconds: list[Annotated[float, Field(ge=0, le=604_800)]] = Field(
+        default=[5, 60, 300, 1800, 7200, 18_000, 36_000, 64_800, 86_400],
+        max_length=100,
+        description="The wait after each failed attempt, 10 percent more or less; about 60 hours by default.",
+    )
+    timeout_seconds: float = Field(default=15, gt=0, le=120, description="For a whole attempt.")
+    connect_timeout_seconds: float = Field(default=5, gt=0, le=60, description="For name, connection and TLS.")
+    concurrency: int = Field(default=500, ge=1, le=10_000, description="Attempts at once, in one worker-engine.")
+    host_concurrency: int = Field(default=8, ge=1, le=1000, description="Of them, to one receiver.")
+    breaker_failures: int = Field(
+        default=5,
+        ge=1,
+        description="After so many attempts without any answer, one after the other, a receiver is left alone.",
+    )
+    breaker_seconds: float = Field(default=30, gt=0, description="For so long; it doubles, up to ten times that.")
+    late_after_seconds: float = Field(
+        default=60, ge=1, description="A webhook that is due for so long is woken again, in case its wake-up was lost."
+    )
+    secret_overlap_hours: float = Field(
+        default=24, ge=0, le=720, description="How long the old secret signs, too, after a rotation."
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM: authorities of private receivers, beside the public ones."
+    )
+
+
 def _aes_key(value: Any) -> Any:
     if isinstance(value, str):
         try:
@@ -271,6 +325,11 @@ class Settings(Section):
         min_length=1, description="Key id to 32 bytes as base64. The first seals, all open."
     )
     seal_results: bool = Field(default=False, description="Whether result files are sealed under these keys, too.")
+    roles: list[Literal["jobs", "webhooks", "housekeeping"]] = Field(
+        default=["jobs", "webhooks", "housekeeping"], min_length=1, description="What a worker-engine does."
+    )
+    webhooks: WebhookSettings = WebhookSettings()
+    callbacks: CallbackSettings = CallbackSettings()
     jwt: JwtSettings
     tls: TlsSettings = TlsSettings()
     api: ApiSettings = ApiSettings()

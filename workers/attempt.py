@@ -85,6 +85,7 @@ class Attempt:
         self._lease = Lease(desk.tasks, desk.archive, desk.sealer, envelope, claimed, worker=desk.worker)
         self._log = TaskLog(desk.logs, envelope.task_id, envelope.run, claimed.token)
         self._guard = Guard(desk, delivery, self._lease)
+        self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Take the task to its end, or give it back."""
@@ -108,10 +109,11 @@ class Attempt:
             log.warning("stopped: the lease is lost")
             await self._guard.give_back()
         finally:
-            for task in (beats, hand_over):
+            beside = [task for task in (beats, hand_over, self._telling) if task is not None]
+            for task in beside:
                 task.cancel()
             await self._log.close()
-            await asyncio.gather(beats, hand_over, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _outcome(self) -> Outcome:
         """Run the handler until it ends, its time is up, the lease is lost, its owner cancels, or the engine stops.
@@ -121,6 +123,9 @@ class Attempt:
         """
         lease, asked_to_stop = self._lease, asyncio.Event()
         timeout = lease.envelope.timeout_seconds
+        callback = lease.envelope.callback
+        if callback is not None and "started" in callback.events:
+            self._telling = asyncio.create_task(self._tell_start(), name="telling of the start")
         with workspace(self._desk.workspaces) as directory:
             name = f"{HANDLER_TASK} {lease.envelope.action}"
             work = asyncio.create_task(self._result(directory, asked_to_stop), name=name)
@@ -184,6 +189,16 @@ class Attempt:
             result = await run_inline(self._handler, context, params, reporter)
         crash_point("after_effect")
         return result
+
+    async def _tell_start(self) -> None:
+        """Tell the run's receiver that it has begun, beside the work; SQL away: keep trying, as the end will."""
+        while not self._lease.lost.is_set():
+            try:
+                await self._desk.announcements.started(self._claimed.task, self._lease.envelope)
+            except ArchiveUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
 
     def _params(self) -> Action:
         """Read the order again, strictly: the configuration may have changed since it was accepted."""
@@ -249,6 +264,8 @@ class Attempt:
     ) -> None:
         """Write the end, settle it and acknowledge; SQL or Redis away: keep the lease, and keep trying."""
         lease = self._lease
+        if self._telling is not None:
+            await self._telling  # a start is told, however soon the end comes
         crash_point("after_result")
         while True:
             beat = await lease.confirm()
@@ -263,6 +280,7 @@ class Attempt:
                     checkpoint_progress=envelope.checkpoint_progress,
                     result=result.file if result else None,
                     error=task_problem(*error, request_id=envelope.request_id) if error else None,
+                    order=envelope,
                 )
                 break
             except (ArchiveUnavailable, StoreUnavailable) as away:

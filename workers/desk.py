@@ -11,6 +11,7 @@ from app.broker.publisher import Publisher
 from app.domain.action import ActionCatalogue
 from app.results.store import ResultStore
 from app.security.sealing import Sealer
+from app.service.announcing import Announcements
 from app.service.ending import Endings
 from app.settings import Dataset
 from app.store.listing import OwnerLists
@@ -31,6 +32,7 @@ class Desk:
     archive: Archive
     publisher: Publisher
     endings: Endings
+    announcements: Announcements
     results: ResultStore
     sealer: Sealer
     catalogue: ActionCatalogue

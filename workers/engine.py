@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from app.broker.delivery import Delivery
+from app.broker.topology import WEBHOOK_QUEUE
 from app.domain.errors import ConfigurationError
 from app.observability.logging import get_log
 from app.resources import Resources, open_resources, side_task
 from app.service.wiring import CoreServices, core_services
-from app.settings import Settings
+from app.settings import QueueSettings, Settings
 from workers.attempt import HANDLER_TASK
 from workers.consumer import Consumer
 from workers.desk import Desk
@@ -31,6 +32,7 @@ from workers.housekeeping.wiring import housekeeper
 from workers.redis_watch import RedisUnreachable, RedisWatch
 from workers.registry import Registry
 from workers.vitals import require_room, watch_loop, watch_memory
+from workers.webhooks.wiring import sender
 from workers.workspaces import open_workspaces
 
 RELEASE_SECONDS: Final = 5.0
@@ -56,7 +58,7 @@ class Engine:
             ConfigurationError: The handlers do not fit the settings.
         """
         self._settings = settings
-        self._registry = Registry(settings.handlers)
+        self._registry = Registry(settings.handlers if "jobs" in settings.roles else [])
         self._stopping = asyncio.Event()
         """Nothing new is taken."""
         self._told_to_stop = asyncio.Event()
@@ -109,7 +111,6 @@ class Engine:
         processes = ProcessExecutor(settings.handlers, limits)
         core = core_services(resources)
         desk = self._desk(resources, core, processes, worker, workspaces)
-        keeper = housekeeper(resources, core, worker)
         patience = timedelta(seconds=settings.redis_patience_seconds)
         redis = RedisWatch(resources.redis, patience=patience, in_hand=desk.in_hand)
         require_room(settings.max_rss_mb)
@@ -122,16 +123,24 @@ class Engine:
                 asyncio.TaskGroup() as group,
             ):
                 watching = group.create_task(redis.run(), name="Redis")
-                keeping = group.create_task(keeper.run(self._house_closed), name="housekeeping")
-                async with asyncio.TaskGroup() as consumers:
-                    for queue in queues:
-                        consumer = self._consumer(queue, resources, desk)
-                        consumers.create_task(consumer.run(), name=f"consumer {queue}")
-                self._house_closed.set()
-                await keeping
+                async with asyncio.TaskGroup() as keeping:
+                    if "housekeeping" in settings.roles:
+                        keeper = housekeeper(resources, core, worker)
+                        keeping.create_task(keeper.run(self._house_closed), name="housekeeping")
+                    await self._consume(queues, resources, core, desk)
+                    self._house_closed.set()
                 watching.cancel()
         finally:
             await processes.aclose()
+
+    async def _consume(self, queues: list[str], resources: Resources, core: CoreServices, desk: Desk) -> None:
+        """Consume until the engine stops, and what runs has ended."""
+        async with asyncio.TaskGroup() as consumers:
+            for queue in queues:
+                consumers.create_task(self._consumer(queue, resources, desk).run(), name=f"consumer {queue}")
+            if "webhooks" in self._settings.roles:
+                consumers.create_task(self._senders(resources, core).run(), name="webhooks")
+            await self._stopping.wait()  # an engine that only keeps house consumes nothing
 
     async def _limit_the_stop(self) -> None:
         await self._told_to_stop.wait()
@@ -154,6 +163,7 @@ class Engine:
             archive=resources.archive,
             publisher=resources.publisher,
             endings=core.endings,
+            announcements=core.announcements,
             results=resources.results,
             sealer=resources.sealer,
             catalogue=resources.catalogue,
@@ -176,6 +186,33 @@ class Engine:
         return Consumer(
             queue,
             self._settings.queues[queue],
+            connection=resources.consuming,
+            publisher=resources.publisher,
+            execute=execute,
+            stopping=self._stopping,
+        )
+
+    def _senders(self, resources: Resources, core: CoreServices) -> Consumer:
+        """Return the consumer of wake-ups: a queue and slots of its own, so that no job waits for a receiver."""
+        at_once = self._settings.webhooks.concurrency
+        deliver = sender(resources, core).deliver
+
+        async def execute(delivery: Delivery) -> None:
+            work = asyncio.create_task(deliver(delivery), name="webhook")
+            stop = asyncio.create_task(self._stopping_hard.wait())
+            try:
+                await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stop.cancel()
+                is_cut_off = work.cancel()
+            if is_cut_off:
+                await delivery.give_back()  # another sender makes the attempt when this one's time is over
+            else:
+                work.result()
+
+        return Consumer(
+            WEBHOOK_QUEUE,
+            QueueSettings(prefetch=at_once, concurrency=at_once),
             connection=resources.consuming,
             publisher=resources.publisher,
             execute=execute,

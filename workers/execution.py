@@ -269,6 +269,7 @@ class Execution:
                 checkpoint=exhausted.checkpoint,
                 checkpoint_progress=exhausted.checkpoint_progress,
                 error=task_problem("worker-lost", detail, request_id=envelope.request_id),
+                order=envelope,
             )
         )
         await self._delivery.acknowledge()

@@ -208,6 +208,8 @@ def _field_error(error: Mapping[str, Any], catalogue: ActionCatalogue) -> FieldE
             return FieldError(pointer="#/action", detail=f"Unknown action. Known: {known}.")
         case "union_tag_not_found":
             return FieldError(pointer="#/action", detail=f"An action is required. Known: {known}.")
+        case "no_receiver":
+            return FieldError(pointer="#/callback_events", detail=f"{error['msg']}.")
         case _:
             return FieldError(pointer=_pointer(error["loc"][1:]), detail=_sentence(error))
 

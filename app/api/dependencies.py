@@ -17,11 +17,12 @@ from app.security.tokens import TokenVerifier
 from app.service.control import Control
 from app.service.health import Health
 from app.service.logs import Logs
-from app.service.results import Results
+from app.service.results import ResultLink, Results
 from app.service.status import Statuses
 from app.service.submission import Submissions
 from app.service.tickets import Tickets
 from app.service.watching import Watching
+from app.service.webhooks import Webhooks
 from app.settings import Settings
 
 MAX_HEADER_BYTES: Final = 32_768
@@ -44,6 +45,7 @@ class Services:
     logs: Logs
     documents: Documents
     results: Results
+    webhooks: Webhooks
     health: Health
 
 
@@ -132,11 +134,20 @@ def idempotency_key_of(values: list[str]) -> str | None:
     return key
 
 
+async def _result_reader(request: Request) -> Principal | ResultLink:
+    """Find out who reads a result: whoever has a token, or, without one, whoever has a signed link."""
+    query, headers = request.query_params, request.headers
+    if "authorization" not in headers and ("signature" in query or "expires" in query):
+        return ResultLink(expires=query.get("expires", ""), signature=query.get("signature", ""))
+    return await CallerWith(Scope.READ)(request)
+
+
 # Dependencies are asked in the order of a route's arguments: the caller stands before the task's id, as 401 and 403
 # come before 404.
 Submitter = Annotated[Principal, Depends(CallerWith(Scope.SUBMIT))]
 Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
 AnyReader = Annotated[Principal, Depends(_any_reader)]
+ResultReader = Annotated[Principal | ResultLink, Depends(_result_reader)]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
@@ -148,4 +159,5 @@ TicketService = Annotated[Tickets, Depends(_part("tickets"))]
 DocumentTexts = Annotated[Documents, Depends(_part("documents"))]
 LogService = Annotated[Logs, Depends(_part("logs"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
+WebhookService = Annotated[Webhooks, Depends(_part("webhooks"))]
 HealthService = Annotated[Health, Depends(_part("health"))]

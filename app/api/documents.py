@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from app.api.dependencies import CallerWith
 from app.api.errors import MEDIA_TYPE, REALM, STATUS
@@ -20,6 +21,7 @@ from app.domain.problem import Problem
 from app.domain.task import StatusDocument
 from app.security.principal import Scope
 from app.service.status import CURSOR
+from app.webhooks.message import WebhookBody, WebhookType
 
 REF: Final = "#/components/schemas/{model}"
 MAX_PAGE: Final = 200
@@ -34,6 +36,9 @@ BEARER: Final = {
 }
 EVERYWHERE: Final = (401, 403, 431, 500)
 """How every request under /v1 may be refused."""
+
+UNUSED: Final = ("HTTPValidationError", "ValidationError")
+"""What FastAPI adds by itself; a path id that is none is a 404."""
 
 Fragment = dict[str, Any]
 
@@ -62,6 +67,21 @@ PREFERENCE_APPLIED: Final[Fragment] = {
         "description": "`wait=N`, with the seconds that were allowed.",
         "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
     }
+}
+WEBHOOK_SUMMARIES: Final = {
+    WebhookType.STARTED: "A task has started",
+    WebhookType.COMPLETED: "A task has completed",
+    WebhookType.FAILED: "A task has failed",
+    WebhookType.CANCELLED: "A task was cancelled",
+    WebhookType.TEST: "A test delivery",
+}
+WEBHOOK_HEADERS: Final = {
+    "webhook-id": "The event's id, the same at each attempt: remember it, since one may come twice.",
+    "webhook-timestamp": "When this attempt was made; seconds since the epoch.",
+    "webhook-signature": "Standard Webhooks: `v1,<base64>`, one for each secret that is good, between spaces.",
+    "X-Hub-Signature-256": "`sha256=<hex>`: HMAC-SHA256 of the raw body under the whole secret.",
+    "X-Request-ID": "Of the request that submitted the task.",
+    "traceparent": "W3C Trace Context, of the submitted trace.",
 }
 ACCEPTED_RESPONSE: Final[Fragment] = {
     "description": "Accepted: the task will run.",
@@ -193,6 +213,17 @@ LIST_PARAMETERS: Final[Fragment] = {
     ],
     "responses": {"200": {"content": {"application/json": {"schema": {"$ref": REF.format(model="TaskPage")}}}}},
 }
+RESULT_PARAMETERS: Final[Fragment] = {
+    "parameters": [
+        {
+            "name": "expires",
+            "in": "query",
+            "description": "Of a signed link, which needs no token: seconds since the epoch.",
+            "schema": {"type": "integer"},
+        },
+        {"name": "signature", "in": "query", "description": "Of a signed link.", "schema": {"type": "string"}},
+    ]
+}
 RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
         "description": "The file.",
@@ -209,6 +240,13 @@ RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
 def problems(*statuses: int) -> dict[int | str, Fragment]:
     """Return the error answers of a route, for OpenAPI."""
     return {status: _problem(status) for status in statuses}
+
+
+def body_of(model: type[BaseModel]) -> Fragment:
+    """Return the request body of a route that reads it by itself, for OpenAPI."""
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}},
+    }
 
 
 def _problem(status: int) -> Fragment:
@@ -236,7 +274,9 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue, routers: Sequence[
                 tags=app.openapi_tags,
             )
             components = document.setdefault("components", {})
-            components["schemas"] = _schemas(catalogue)
+            components["schemas"] = {**components.get("schemas", {}), **_schemas(catalogue)}
+            for unused in UNUSED:
+                components["schemas"].pop(unused, None)
             components["securitySchemes"] = {
                 "bearer": BEARER,
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
@@ -244,6 +284,7 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue, routers: Sequence[
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     _complete(operation, secured=path.startswith("/v1/"), needed=needed.get((method.upper(), path)))
+            document["webhooks"] = {kind.value: {"post": _webhook(kind)} for kind in WebhookType}
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -274,12 +315,36 @@ def _complete(operation: Fragment, *, secured: bool, needed: Scope | None) -> No
         answers |= {str(status): _problem(status) for status in EVERYWHERE}
 
 
+def _webhook(kind: WebhookType) -> Fragment:
+    """Describe what we send to a callback_url."""
+    parameters = [
+        {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+        for name, text in WEBHOOK_HEADERS.items()
+    ]
+    return {
+        "summary": WEBHOOK_SUMMARIES[kind],
+        "operationId": kind.value.replace(".", "_"),
+        "tags": ["webhooks"],
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": REF.format(model="WebhookBody")}}},
+        },
+        "responses": {
+            "2XX": {"description": "Taken; nothing more is sent."},
+            "410": {"description": "Not wanted, now and later; nothing more is sent."},
+            "default": {"description": "Sent again later."},
+        },
+    }
+
+
 def _schemas(catalogue: ActionCatalogue) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     for name, schema in (
         ("Submission", catalogue.adapter.json_schema(ref_template=REF)),
         ("StatusDocument", StatusDocument.model_json_schema(mode="serialization", ref_template=REF)),
         ("Problem", Problem.model_json_schema(mode="serialization", ref_template=REF)),
+        ("WebhookBody", WebhookBody.model_json_schema(mode="serialization", ref_template=REF)),
     ):
         schemas |= schema.pop("$defs", {})
         schemas[name] = schema

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.domain.task import StatusDocument, Task
+from app.domain.webhook import WebhookSummary
 
 RETRY_AFTER_SECONDS: Final = 5
 WRITTEN: Final = 256
@@ -34,9 +35,9 @@ class Documents:
         return text
 
 
-def document(task: Task, *, public_url: str) -> dict[str, Any]:
+def document(task: Task, *, public_url: str, webhook: WebhookSummary | None = None) -> dict[str, Any]:
     """Return the status document as JSON values."""
-    return StatusDocument.of(task, public_url=public_url).model_dump(mode="json", exclude_none=True)
+    return StatusDocument.of(task, public_url=public_url, webhook=webhook).model_dump(mode="json", exclude_none=True)
 
 
 def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
@@ -51,7 +52,12 @@ def etag_of(task: Task) -> str:
 
 
 def status_response(
-    request: Request, task: Task, *, public_url: str, headers: dict[str, str] | None = None
+    request: Request,
+    task: Task,
+    *,
+    public_url: str,
+    webhook: WebhookSummary | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Response:
     """Return a task's document, or 304 if the caller has it already (RFC 9110, section 13.1.2)."""
     etag = etag_of(task)
@@ -60,7 +66,7 @@ def status_response(
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if matches(request.headers.getlist("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    body = StatusDocument.of(task, public_url=public_url).model_dump_json(exclude_none=True)
+    body = StatusDocument.of(task, public_url=public_url, webhook=webhook).model_dump_json(exclude_none=True)
     return Response(body, headers=headers, media_type="application/json")
 
 

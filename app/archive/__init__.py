@@ -3,6 +3,7 @@
     archive.py     what can be asked of it; everybody else imports from here
     rows.py        an ended task, and how a row is made of it
     endings.py     the transactions that write ends: insert, forget
+    deliveries.py  webhooks: what is to be told, each attempt, and the secrets that sign
     questions.py   the statements that read: known, page
     retention.py   what is removed when its time is over
     batching.py    concurrent callers share a transaction

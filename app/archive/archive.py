@@ -11,9 +11,9 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from app.archive import endings, questions, retention
+from app.archive import deliveries, endings, questions, retention
 from app.archive.batching import Groups
 from app.archive.endings import Key, Sent
 from app.archive.engine import POOL_SIZE, TIMEOUT, Database, open_database
@@ -46,10 +46,12 @@ class Archive:
         self._questions: Groups[Question, Known] = Groups(self._ask, name="archive questions", largest=LARGEST)
         self._doubts: Groups[Sent, None] = Groups(self._doubt, name="archive doubts", largest=LARGEST)
         self._refusals: Groups[Sent, bool] = Groups(self._refuse, name="archive refusals", largest=LARGEST)
+        self.deliveries = deliveries.Deliveries(database)
+        """What is told to callers of all this, and how it went."""
 
     async def close(self) -> None:
         """Take no more rows or questions, and return when those that were taken are answered."""
-        for groups in (self._inserts, self._questions, self._doubts, self._refusals):
+        for groups in (self._inserts, self._questions, self._doubts, self._refusals, self.deliveries):
             await groups.close()
 
     # --- ending
@@ -79,7 +81,14 @@ class Archive:
             this owner's; nothing was changed.
         """
         now = _now()
-        return await self._database.write(lambda connection: endings.forget(connection, task_id, owner_id, now=now))
+
+        def body(connection: Connection) -> bool:
+            forgotten = endings.forget(connection, task_id, owner_id, now=now)
+            if forgotten:
+                deliveries.forget(connection, task_id)
+            return forgotten
+
+        return await self._database.write(body)
 
     # --- starting
 
@@ -183,15 +192,19 @@ class Archive:
         Returns:
             How many rows are gone, at most `limit` of each kind; call again until it is 0.
         """
-        return await self._database.write(
-            partial(
-                retention.purge,
-                ended_before=milliseconds(ended_before),
+
+        def body(connection: Connection) -> int:
+            before = milliseconds(ended_before)
+            gone = retention.purge(
+                connection,
+                ended_before=before,
                 refused_before=milliseconds(refused_before),
                 doubted_before=milliseconds(doubted_before),
                 limit=limit,
             )
-        )
+            return gone + deliveries.purge(connection, before=before, limit=limit)
+
+        return await self._database.write(body)
 
     async def expired_results(self, now: datetime, *, limit: int) -> list[ExpiredResult]:
         """Return files to remove: of forgotten tasks, and of those whose `expires_at` has passed."""
@@ -209,7 +222,14 @@ class Archive:
         keys = [(row["task_id"], row["run"]) for row, _ in given]
         for key, item in zip(keys, given, strict=True):
             first.setdefault(key, item)
-        written = await self._database.write(partial(endings.insert, rows=[row for row, _ in first.values()]))
+
+        def body(connection: Connection) -> dict[Key, Row | None]:
+            written = endings.insert(connection, [row for row, _ in first.values()])
+            winners = (ended for key, (row, ended) in first.items() if written[key] is row)
+            deliveries.write_due(connection, [ended.webhook for ended in winners if ended.webhook])
+            return written
+
+        written = await self._database.write(body)
         winners = {key: _winner(written[key], item) for key, item in first.items()}
         return [winners[key] for key in keys]
 

@@ -69,7 +69,7 @@ def insert(connection: Connection, rows: Sequence[Row]) -> dict[Key, Row | None]
 def _insert_first(connection: Connection, rows: list[Row]) -> set[Key]:
     if not rows:
         return set()
-    statement = _insert_new(connection, ended).returning(ended.c.task_id, ended.c.run)
+    statement = insert_new(connection, ended).returning(ended.c.task_id, ended.c.run)
     return {(task_id, run) for task_id, run in connection.execute(statement, rows)}
 
 
@@ -101,7 +101,7 @@ def forget(connection: Connection, task_id: UUID, owner_id: str, *, now: int) ->
     if not marked:
         result_key = next((row.result_key for row in rows if row.result_key), None)
         connection.execute(
-            _insert_new(connection, forgotten),
+            insert_new(connection, forgotten),
             {"task_id": task_id, "owner_id": owner_id, "forgotten_at": now, "result_key": result_key},
         )
     connection.execute(delete(ended).where(ended.c.task_id == task_id))
@@ -111,7 +111,7 @@ def forget(connection: Connection, task_id: UUID, owner_id: str, *, now: int) ->
 def doubt(connection: Connection, messages: Sequence[Sent], *, now: int) -> None:
     """Hold messages up; one that was refused stays refused."""
     connection.execute(
-        _insert_new(connection, refused),
+        insert_new(connection, refused),
         [
             {"task_id": task, "message_id": message, "refused_at": now, "in_doubt": True}
             for task, message in sorted(set(messages))
@@ -137,7 +137,7 @@ def lift_doubt(connection: Connection, task_id: UUID, message_id: str) -> None:
     )
 
 
-def _insert_new(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_new(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT that passes over rows that are there."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table).on_conflict_do_nothing()

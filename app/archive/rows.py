@@ -21,6 +21,18 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class DueWebhook:
+    """An event to be told. `letter` is sealed; `task_id` is None for a test."""
+
+    id: str
+    owner_id: str
+    task_id: UUID | None
+    run: int
+    type: str
+    letter: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EndedTask:
     """How a run ended, with what a retry needs to rebuild the task.
 
@@ -31,6 +43,8 @@ class EndedTask:
     envelope: bytes | None = None
     checkpoint: bytes | None = None
     checkpoint_progress: int = 0
+    webhook: DueWebhook | None = None
+    """Written with the row, if it wins; never read back with it."""
 
     def __post_init__(self) -> None:
         """Refuse what has not ended, and a file that nobody would ever remove.

@@ -100,6 +100,60 @@ Index(
     postgresql_where=forgotten.c.result_key.is_not(None),
 )
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("owner_id", Text, nullable=False),
+    Column("task_id", TaskId),  # of a test there is none
+    Column("run", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger),  # NULL unless it is due; while it is being sent, when that is given up
+    Column("created_at", BigInteger, nullable=False),
+    Column("letter", LargeBinary, nullable=False),
+)
+"""Events to be told, in a transaction with what they tell: the end's comes with the winning row of `ended`."""
+
+Index("webhooks_by_task", webhooks.c.task_id)
+Index("webhooks_by_time", webhooks.c.created_at)
+Index(
+    "webhooks_due",
+    webhooks.c.next_attempt_at,
+    sqlite_where=webhooks.c.next_attempt_at.is_not(None),
+    postgresql_where=webhooks.c.next_attempt_at.is_not(None),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("webhook_id", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("attempted_at", BigInteger, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("status_code", Integer),  # of an answer; NULL without one
+    Column("location", Text),
+    Column("error", Text),
+    Column("next_attempt_at", BigInteger),
+)
+"""Attempts at webhooks, as they went."""
+
+Index("deliveries_by_webhook", deliveries.c.webhook_id)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("owner_id", Text, primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),  # NULL for the newest one
+    Column("secret", LargeBinary, nullable=False),
+)
+"""With what owners' webhooks are signed, sealed. Nothing else knows them: they cannot be made again."""
+
 refused = Table(
     "refused",
     metadata,

@@ -6,7 +6,7 @@ from uuid import UUID
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
-from app.broker.publisher import Letter, Publisher
+from app.broker.publisher import Letter, Publisher, WakeUp
 from app.domain.errors import Malformed
 
 # An acknowledgement on a channel that is gone says nothing to anybody: the broker has the message back already.
@@ -50,6 +50,17 @@ class Delivery:
             sealed=self._message.body,
             request_id=self.request_id,
         )
+
+    def wake_up(self) -> WakeUp:
+        """Read it as one from the queue `webhooks`.
+
+        Raises:
+            Malformed: It is not one of ours.
+        """
+        attempt = self._message.headers.get("attempt")
+        if not self._message.message_id or not isinstance(attempt, int):
+            raise Malformed("The message does not name its webhook.")
+        return WakeUp(self._message.message_id, attempt, self._message.headers.get("is_shown") is True)
 
     async def acknowledge(self) -> None:
         """Tell the broker that the message may go."""

@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
 
 from app.broker.connection import BrokerConnection
-from app.broker.topology import DEAD_QUEUE, WORK_EXCHANGE, delay_name, level_for
+from app.broker.topology import DEAD_QUEUE, WEBHOOK_QUEUE, WORK_EXCHANGE, delay_name, level_for
 from app.domain.envelope import Envelope
 from app.domain.errors import BrokerUnavailable, PublishUnconfirmed, QueueFull
 
@@ -50,6 +50,17 @@ class Letter:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """Tells a sender that a webhook may be due; all else stands in the archive."""
+
+    webhook_id: str
+    attempt: int
+    """Which attempt it is for: when that one has been made, this is of no use any more."""
+    is_shown: bool = False
+    """Whether Redis is known to show what is to be told."""
+
+
 class Publisher:
     """Publishes over one channel of one connection; both are opened again when they were lost."""
 
@@ -68,7 +79,7 @@ class Publisher:
             QueueFull: The broker refused it.
             PublishUnconfirmed: It was sent, and may or may not have arrived, or may arrive later.
         """
-        await self._publish(WORK_EXCHANGE, letter.queue, letter)
+        await self._publish(WORK_EXCHANGE, letter.queue, _message(letter))
 
     async def publish_later(self, letter: Letter, wait: timedelta) -> None:
         """Put a letter into a delay queue, from which it comes back to its work queue; raises like `publish`.
@@ -77,17 +88,29 @@ class Publisher:
             letter: The message.
             wait: After how long it is wanted. It may come back earlier, and is then to be parked again.
         """
-        await self._publish(delay_name(level_for(wait)), letter.queue, letter)
+        await self._publish(delay_name(level_for(wait)), letter.queue, _message(letter))
 
     async def bury(self, letter: Letter, reason: str) -> None:
         """Put a letter into the dead letter queue, with the reason; raises like `publish`."""
-        await self._publish(WORK_EXCHANGE, DEAD_QUEUE, letter, reason=reason)
+        await self._publish(WORK_EXCHANGE, DEAD_QUEUE, _message(letter, reason))
+
+    async def wake(self, wake_up: WakeUp, wait: timedelta = timedelta(0)) -> None:
+        """Wake a sender of webhooks, now or after `wait` (it may be earlier); raises like `publish`."""
+        exchange = delay_name(level_for(wait)) if wait > timedelta(0) else WORK_EXCHANGE
+        message = Message(
+            b"",
+            message_id=wake_up.webhook_id,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            timestamp=datetime.now(UTC),
+            headers={"attempt": wake_up.attempt, "is_shown": wake_up.is_shown},
+        )
+        await self._publish(exchange, WEBHOOK_QUEUE, message)
 
     async def can_publish(self) -> bool:
         """Return whether the broker is there and takes messages."""
         return not self._connection.is_blocked
 
-    async def _publish(self, exchange: str, routing_key: str, letter: Letter, *, reason: str | None = None) -> None:
+    async def _publish(self, exchange: str, routing_key: str, message: Message) -> None:
         if self._connection.current is None:
             raise BrokerUnavailable
         if self._connection.is_blocked:
@@ -98,7 +121,7 @@ class Publisher:
                 target = await self._exchange(exchange)
                 sent = True
                 with self._none_while_blocked(patience):
-                    await target.publish(_message(letter, reason), routing_key, mandatory=True)
+                    await target.publish(message, routing_key, mandatory=True)
         except PublishError as error:  # returned: no queue is bound. It is a DeliveryError, too
             raise BrokerUnavailable("The queue does not exist; nothing was accepted.") from error
         except DeliveryError as error:  # a nack
@@ -140,7 +163,7 @@ class Publisher:
             return self._exchanges[name]
 
 
-def _message(letter: Letter, reason: str | None) -> Message:
+def _message(letter: Letter, reason: str | None = None) -> Message:
     headers = {"task_id": str(letter.task_id), "request_id": letter.request_id, "queue": letter.queue, "reason": reason}
     return Message(
         letter.sealed,

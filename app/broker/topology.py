@@ -19,6 +19,8 @@ from app.domain.errors import ConfigurationError
 
 WORK_EXCHANGE: Final = "longhaul"
 DEAD_QUEUE: Final = "dead"
+WEBHOOK_QUEUE: Final = "webhooks"
+"""Wakes the senders of webhooks. It has no limit: what is due stands in the archive, and is not refused."""
 BIRTH_QUEUE: Final = "birth"
 """Holds one message for as long as RabbitMQ has not been emptied."""
 
@@ -79,7 +81,7 @@ async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> N
             "x-overflow": "reject-publish",
         }
         await (await channel.declare_queue(name, durable=True, arguments=arguments)).bind(work, name)
-    for name in (DEAD_QUEUE, BIRTH_QUEUE):
+    for name in (DEAD_QUEUE, BIRTH_QUEUE, WEBHOOK_QUEUE):
         queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
         await queue.bind(work, name)
     for level in DELAY_LEVELS:
@@ -99,7 +101,7 @@ async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> N
 async def is_declared(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
     """Return whether every exchange and queue is there. Asks only, and declares nothing."""
     exchanges = [WORK_EXCHANGE, *map(delay_name, DELAY_LEVELS)]
-    names = [*queues, DEAD_QUEUE, BIRTH_QUEUE, *map(delay_name, DELAY_LEVELS)]
+    names = [*queues, DEAD_QUEUE, BIRTH_QUEUE, WEBHOOK_QUEUE, *map(delay_name, DELAY_LEVELS)]
     channel = await connection.channel()
     try:
         for name in exchanges:

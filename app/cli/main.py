@@ -5,7 +5,7 @@ import sys
 import typer
 
 from app import __version__
-from app.cli import admin, serve, tasks
+from app.cli import admin, serve, tasks, webhooks
 from app.domain.errors import ConfigurationError, LonghaulError
 
 EXIT_CONFIGURATION = 78  # EX_CONFIG of sysexits.h: trying again does not help
@@ -38,6 +38,7 @@ def _root(
 serve.register(app)
 admin.register(app)
 tasks.register(app)
+webhooks.register(app)
 
 
 def main() -> None:

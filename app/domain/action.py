@@ -7,10 +7,12 @@ with `@handles`. A module of actions is named in the configuration and imported 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from app.domain.envelope import Callback
 from app.domain.errors import ConfigurationError
 
 Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:/-]+$")]
@@ -34,7 +36,12 @@ class Action(BaseModel):
     are the envelope: every action accepts them, and the handler does not see to them.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"dependentRequired": {"callback_events": ["callback_url"]}},
+    )
 
     action_name: ClassVar[str]
     queue_name: ClassVar[str]
@@ -46,6 +53,33 @@ class Action(BaseModel):
     timeout_seconds: float | None = Field(default=None, gt=0, le=604_800, description="Of one attempt.")
     max_attempts: int | None = Field(default=None, ge=1, le=100, description="Failed ones; the setting's when omitted.")
     delay_seconds: float | None = Field(default=None, ge=0, le=31_536_000, description="It does not begin before.")
+
+    callback_url: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"},
+        description="Where the task's webhooks go: http or https, to a public address.",
+    )
+    callback_events: list[Literal["started", "completed"]] = Field(
+        default=["completed"],
+        min_length=1,
+        json_schema_extra={"uniqueItems": True},
+        description="When one is sent: `completed` is any end, be it COMPLETED, FAILED or CANCELLED.",
+    )
+
+    @field_validator("callback_events")
+    @classmethod
+    def _each_once(cls, events: list[str]) -> list[str]:
+        if len(set(events)) != len(events):
+            raise ValueError("the events must differ from each other")
+        return events
+
+    @model_validator(mode="after")
+    def _events_need_a_receiver(self) -> Self:
+        if self.callback_url is None and "callback_events" in self.model_fields_set:
+            raise PydanticCustomError("no_receiver", "callback_events needs a callback_url")
+        return self
 
     @field_validator("labels")
     @classmethod
@@ -61,6 +95,11 @@ class Action(BaseModel):
             raise TypeError(f"{cls.__name__}: an action needs both a name and a queue")
         if name:
             cls.action_name, cls.queue_name = name, queue
+
+    @property
+    def callback(self) -> Callback | None:
+        """Where its webhooks go, and which; None without a `callback_url`."""
+        return Callback(url=self.callback_url, events=tuple(self.callback_events)) if self.callback_url else None
 
     @property
     def params(self) -> dict[str, Any]:

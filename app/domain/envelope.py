@@ -8,6 +8,15 @@ from pydantic import BaseModel, ConfigDict
 from app.domain.task import Owner
 
 
+class Callback(BaseModel):
+    """Where a task's webhooks go, and which are wanted (`started`, `completed`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    events: tuple[str, ...]
+
+
 class Envelope(BaseModel):
     """The whole of a task's order, sealed before it leaves the process.
 
@@ -34,7 +43,9 @@ class Envelope(BaseModel):
     checkpoint: Any = None
     checkpoint_progress: int = 0
     request_id: str | None = None
+    traceparent: str | None = None
     fingerprint: str | None = None
+    callback: Callback | None = None
 
     def succeeded_by(self, message_id: str, **changes: Any) -> "Envelope":
         """Return the same order under the id of another message, with what has changed meanwhile."""

@@ -123,6 +123,12 @@ class ValidationFailed(Refused):
     slug = "validation"
 
 
+class ForbiddenDestination(Refused):
+    """Webhooks may not be sent to this address."""
+
+    slug = "validation"
+
+
 class IdempotencyKeyReused(Refused):
     """This Idempotency-Key was used with another body."""
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem
+from app.domain.webhook import WebhookState, WebhookSummary
 
 
 def rfc3339(moment: datetime) -> str:
@@ -72,6 +73,16 @@ class Task:
     fingerprint: str | None = None
     cancel_requested: bool = False
     next_attempt_at: datetime | None = None
+    has_callback: bool = False
+    """Whether its owner wants webhooks; where they go is sealed."""
+
+
+class WebhookDescription(BaseModel):
+    """How far the webhook has come; it changes without the task's `seq`."""
+
+    state: WebhookState
+    attempts: int = Field(ge=0)
+    next_attempt_at: Timestamp | None = None
 
 
 class ResultDescription(BaseModel):
@@ -119,15 +130,17 @@ class StatusDocument(BaseModel):
     result_url: str | None = Field(default=None, description="Absolute; only when COMPLETED with a file.")
     result: ResultDescription | None = None
     error: Problem | None = Field(default=None, description="Only when FAILED or CANCELLED.")
+    webhook: WebhookDescription | None = Field(default=None, description="With a callback_url.")
     links: dict[str, Link]
 
     @classmethod
-    def of(cls, task: Task, *, public_url: str) -> "StatusDocument":
+    def of(cls, task: Task, *, public_url: str, webhook: WebhookSummary | None = None) -> "StatusDocument":
         """Show a task.
 
         Args:
             task: What the store or the archive knows.
             public_url: The service's address as callers reach it, without a trailing slash.
+            webhook: How far its webhook has come, if that was asked.
         """
         path = f"/v1/workload/{task.id}"
         links = {"self": Link(href=status_path(task.id))}
@@ -162,8 +175,16 @@ class StatusDocument(BaseModel):
                 size=file.size, content_type=file.content_type, filename=file.filename, sha256=file.sha256
             ),
             error=task.error,
+            webhook=_webhook(task, webhook),
             links=links,
         )
+
+
+def _webhook(task: Task, known: WebhookSummary | None) -> WebhookDescription | None:
+    if not task.has_callback:
+        return None
+    shown = known or WebhookSummary(WebhookState.DUE if task.status.is_terminal else WebhookState.WAITING)
+    return WebhookDescription(state=shown.state, attempts=shown.attempts, next_attempt_at=shown.next_attempt_at)
 
 
 def status_path(task_id: UUID) -> str:

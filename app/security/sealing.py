@@ -34,7 +34,7 @@ class Sealer:
         self._ciphers = {key_id.encode(): AESGCM(key) for key_id, key in keys.items()}
         self._first = next(iter(self._ciphers))
         self._head = bytes([len(self._first)]) + self._first
-        self._first_key = next(iter(keys.values()))
+        self._keys = list(keys.values())
 
     def seal(self, plain: bytes, *, task_id: UUID, action: str) -> bytes:
         """Encrypt and authenticate `plain` for this task and action."""
@@ -75,7 +75,11 @@ class Sealer:
 
     def derived_key(self, purpose: str) -> bytes:
         """Return 32 bytes for another purpose, derived from the first key (HKDF, RFC 5869)."""
-        return HKDF(hashes.SHA256(), 32, salt=None, info=purpose.encode()).derive(self._first_key)
+        return self.derived_keys(purpose)[0]
+
+    def derived_keys(self, purpose: str) -> list[bytes]:
+        """Return 32 bytes for another purpose from each key: what the first one signed is good after a rotation."""
+        return [HKDF(hashes.SHA256(), 32, salt=None, info=purpose.encode()).derive(key) for key in self._keys]
 
 
 def _bound_to(task_id: UUID, action: str) -> bytes:

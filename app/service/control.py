@@ -73,6 +73,7 @@ class Control:
                     checkpoint=checkpoint,
                     checkpoint_progress=waiting.progress,
                     error=task_problem("cancelled", "Its owner asked it to stop before it had begun."),
+                    order=self._order_of(waiting, envelope),
                 )
                 if ended is None:
                     raise NotFound
@@ -163,6 +164,12 @@ class Control:
         await self._lists.remove(owner, [task_id])
         await self._results.remove(task_id)
         log.info("forgotten")
+
+    def _order_of(self, task: Task, envelope: bytes) -> Envelope | None:
+        """Open the order of a task that wants webhooks; of others nothing need be known, nor can it be for some."""
+        if not task.has_callback:
+            return None
+        return self._sealer.open_order(envelope, task_id=task.id, action=task.action)
 
     async def _ended(self, task_id: UUID) -> EndedTask:
         match await self._archive.find(task_id):

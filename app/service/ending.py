@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from app.archive.archive import Archive, EndedTask
+from app.domain.envelope import Envelope
 from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem, problem_type
 from app.domain.task import ResultFile, Task
 from app.observability.crash_points import crash_point
+from app.service.announcing import Announcements
 from app.store.limits import OwnerLimits
 from app.store.tasks import TaskStore
 
@@ -25,8 +27,17 @@ SEQ_ROOM: Final = 16
 class Endings:
     """Ends tasks, on behalf of whoever may."""
 
-    def __init__(self, *, tasks: TaskStore, archive: Archive, limits: OwnerLimits, result_ttl: timedelta) -> None:
+    def __init__(
+        self,
+        *,
+        tasks: TaskStore,
+        archive: Archive,
+        limits: OwnerLimits,
+        announcements: Announcements,
+        result_ttl: timedelta,
+    ) -> None:
         self._tasks = tasks
+        self._announcements = announcements
         self._archive = archive
         self._limits = limits
         self._result_ttl = result_ttl
@@ -41,6 +52,7 @@ class Endings:
         checkpoint_progress: int = 0,
         result: ResultFile | None = None,
         error: Problem | None = None,
+        order: Envelope | None = None,
     ) -> Task | None:
         """Write the run's row, and show the winning one.
 
@@ -52,6 +64,7 @@ class Endings:
             checkpoint_progress: How far that is, in percent.
             result: The file it made.
             error: Why it failed.
+            order: The opened envelope: it says where the end is told. None: nowhere.
 
         Returns:
             The winning row's task: this end, or an earlier one. None if the task was deleted, and has no end.
@@ -74,12 +87,14 @@ class Endings:
             next_attempt_at=None,
         )
         again = status is not TaskStatus.COMPLETED
+        webhook = self._announcements.of_end(ended, order)
         row = await self._archive.insert(
             EndedTask(
                 task=ended,
                 envelope=envelope if again else None,
                 checkpoint=checkpoint if again else None,
                 checkpoint_progress=checkpoint_progress if again else 0,
+                webhook=webhook,
             )
         )
         crash_point("after_row")
@@ -87,7 +102,10 @@ class Endings:
             return None
         # Before its end is seen: whoever sees it may submit the next one.
         await self._limits.release(task.owner_id, task.id)
-        return await self._tasks.settle(row.task) or row.task
+        settled = await self._tasks.settle(row.task) or row.task
+        if webhook is not None:
+            await self._announcements.wake(webhook.id)
+        return settled
 
 
 def task_problem(slug: str, detail: str, *, request_id: str | None = None) -> Problem:

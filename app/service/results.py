@@ -1,6 +1,7 @@
 """Results: who may read which file."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -8,27 +9,48 @@ from app.domain.errors import Conflict, Gone, NotFinished, NotFound
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import ResultFile
 from app.results.store import ResultStore
+from app.security.links import ResultLinks
 from app.security.principal import Principal
 from app.service.status import Statuses
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLink:
+    """The query of a signed link, as it was sent."""
+
+    expires: str
+    signature: str
 
 
 class Results:
     """Hands out result files on behalf of their owners."""
 
-    def __init__(self, *, statuses: Statuses, results: ResultStore) -> None:
+    def __init__(self, *, statuses: Statuses, results: ResultStore, links: ResultLinks) -> None:
+        self._links = links
         self._statuses = statuses
         self._results = results
 
-    async def describe(self, task_id: UUID, *, principal: Principal) -> ResultFile:
+    async def describe(self, task_id: UUID, *, reader: Principal | ResultLink) -> ResultFile:
         """Return the task's result file, which is there at this moment.
 
+        Args:
+            task_id: The task.
+            reader: The task's owner, or whoever has a link to its result.
+
         Raises:
+            Unauthorized: The link is none of ours.
             NotFound: No such task of the caller's, or it has no file.
             NotFinished: It has not ended.
             Conflict: It ended otherwise than COMPLETED.
-            Gone: The file was removed.
+            Gone: The file was removed, or the link's time is over.
         """
-        task = await self._statuses.read(task_id, principal=principal)
+        if isinstance(reader, ResultLink):
+            self._links.require_good(task_id, reader.expires, reader.signature)
+            task = await self._statuses.find(task_id)
+            if task is None:
+                raise NotFound
+        else:
+            task = await self._statuses.read(task_id, principal=reader)
         if not task.status.is_terminal:
             raise NotFinished
         if task.status is not TaskStatus.COMPLETED:

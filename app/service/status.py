@@ -10,11 +10,12 @@ from typing import Final
 from uuid import UUID
 
 from app.archive.archive import Archive, EndedTask
-from app.domain.errors import NotFound, ValidationFailed
+from app.domain.errors import ArchiveUnavailable, NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds, moment
 from app.domain.problem import FieldError
 from app.domain.task import Task
+from app.domain.webhook import WebhookSummary
 from app.security.principal import Principal, Scope, authorize
 from app.store.keys import owner_id
 from app.store.listing import OwnerLists
@@ -94,6 +95,18 @@ class Statuses:
         authorize(principal, scope, task_id=task_id, owned_by=task.owner_id)
         return task
 
+    async def find(self, task_id: UUID) -> Task | None:
+        """Return a task, whoever's it is: for callers that know by other means that it may be shown.
+
+        Raises:
+            StoreUnavailable: Neither Redis nor the archive can tell.
+        """
+        task = await self._tasks.find(task_id)
+        if task is not None:
+            return task
+        known = await self._archive.find(task_id)
+        return known.task if isinstance(known, EndedTask) else None
+
     async def newest_living(self, owner: str, *, limit: int) -> list[Task]:
         """Return an owner's newest tasks that have not ended, newest first.
 
@@ -132,6 +145,15 @@ class Statuses:
             tasks += [task for task in found if task is not None]
             tasks += [row.task for row in rows if isinstance(row, EndedTask)]
         return [task for task in tasks if task.owner_id == owner]
+
+    async def webhook(self, task: Task) -> WebhookSummary | None:
+        """Return how far an ended task's webhook has come; None if it has none, or SQL is away."""
+        if not task.has_callback or not task.status.is_terminal:
+            return None
+        try:
+            return await self._archive.deliveries.summary(task.id, task.run)
+        except ArchiveUnavailable:
+            return None  # the task itself is known
 
     async def page(self, wanted: Filter, *, principal: Principal, limit: int, cursor: str | None) -> Page:
         """Return the caller's tasks, newest first, tasks of the same millisecond by falling id; archived ones, too.

@@ -13,6 +13,7 @@ from app.domain.action import Action
 from app.domain.envelope import Envelope
 from app.domain.errors import (
     ArchiveUnavailable,
+    ForbiddenDestination,
     Gone,
     IdempotencyKeyReused,
     LimitExceeded,
@@ -20,8 +21,10 @@ from app.domain.errors import (
     OutcomeUnknown,
     QueueFull,
     StoreUnavailable,
+    ValidationFailed,
 )
 from app.domain.limits import RateStatus
+from app.domain.problem import FieldError
 from app.domain.task import Owner, Task
 from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
@@ -35,7 +38,10 @@ from app.store.limits import Admission, OwnerLimits
 from app.store.listing import OwnerLists
 from app.store.replies import Created, Deleted, Exists, Young
 from app.store.tasks import TaskStore
+from app.webhooks.destination import Destinations, Lookup
 
+LOOKUP_SECONDS: Final = 1.0
+"""What a submission waits for a name's addresses; without an answer they are checked when the first webhook is sent."""
 STARTS: Final = 3
 """How often a keyed submission begins, should Redis be emptied under it."""
 
@@ -66,6 +72,8 @@ class Submissions:
         publications: Publications,
         sealer: Sealer,
         task_tokens: TaskTokenIssuer,
+        destinations: Destinations,
+        lookup: Lookup,
         max_attempts: int,
     ) -> None:
         self._tasks = tasks
@@ -76,6 +84,8 @@ class Submissions:
         self._publications = publications
         self._sealer = sealer
         self._task_tokens = task_tokens
+        self._destinations = destinations
+        self._lookup = lookup
         self._max_attempts = max_attempts
 
     async def submit(
@@ -86,6 +96,7 @@ class Submissions:
         body: dict[str, Any],
         idempotency_key: str | None,
         request_id: str,
+        traceparent: str | None = None,
     ) -> Accepted:
         """Promise a task: when this returns, the broker has it on disk and Redis shows it.
 
@@ -95,9 +106,11 @@ class Submissions:
             body: The body as it was sent; a later request with the same key is held against it.
             idempotency_key: Names the task, together with the caller; None for a new task each time.
             request_id: Follows the task through message headers and logs.
+            traceparent: The caller's trace (W3C), which the task's webhooks continue.
 
         Raises:
             InsufficientScope: The caller may not submit.
+            ValidationFailed: Its `callback_url` may not be called.
             IdempotencyKeyReused: The key was used with another body.
             Gone: The key's task was deleted.
             RateLimited, QuotaExceeded: The owner has used up its share; a key whose task is there is answered even so.
@@ -105,8 +118,10 @@ class Submissions:
             OutcomeUnknown: The task may run.
         """
         owner = authorize(principal, Scope.SUBMIT)
+        if action.callback is not None:
+            await require_allowed(action.callback.url, self._destinations, self._lookup)
         fingerprint = fingerprint_of(body) if idempotency_key is not None else None
-        envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
+        envelope = self._order(action, owner, idempotency_key, fingerprint, request_id, traceparent)
         bind(task_id=str(envelope.task_id))
         try:
             admission = await self._limits.admit(envelope)
@@ -117,7 +132,7 @@ class Submissions:
             async with self._capacity.place(envelope.queue):
                 for start in range(STARTS):
                     if start:
-                        envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
+                        envelope = self._order(action, owner, idempotency_key, fingerprint, request_id, traceparent)
                     accepted = await self._begin(envelope, admission, first=start == 0)
                     if accepted is not None:
                         return accepted
@@ -132,7 +147,13 @@ class Submissions:
         raise OutcomeUnknown  # it was confirmed each time, and forgotten by Redis each time
 
     def _order(
-        self, action: Action, owner: Owner, idempotency_key: str | None, fingerprint: str | None, request_id: str
+        self,
+        action: Action,
+        owner: Owner,
+        idempotency_key: str | None,
+        fingerprint: str | None,
+        request_id: str,
+        traceparent: str | None,
     ) -> Envelope:
         now = now_ms()
         return Envelope(
@@ -148,7 +169,9 @@ class Submissions:
             created_at=now,
             not_before=now + int(action.delay_seconds * 1000) if action.delay_seconds else 0,
             request_id=request_id,
+            traceparent=traceparent,
             fingerprint=fingerprint,
+            callback=action.callback,
         )
 
     async def _replay_or_raise(self, envelope: Envelope, refusal: LonghaulError, rate: RateStatus) -> Accepted:
@@ -228,6 +251,20 @@ class Submissions:
 
     def _accepted(self, task: Task, envelope: Envelope, rate: RateStatus, *, replayed: bool = False) -> Accepted:
         return Accepted(task, self._task_tokens.issue(task.id, envelope.owner), replayed, rate)
+
+
+async def require_allowed(url: str, destinations: Destinations, lookup: Lookup) -> None:
+    """Check that webhooks may be sent to a callback URL.
+
+    Raises:
+        ValidationFailed: They may not.
+    """
+    try:
+        destination = destinations.read(url)
+        await destinations.check_name(destination, lookup, seconds=LOOKUP_SECONDS)
+    except ForbiddenDestination as error:
+        wrong = FieldError(pointer="#/callback_url", detail=error.detail)
+        raise ValidationFailed("The callback URL may not be called.", errors=[wrong]) from error
 
 
 def derived_task_id(owner: Owner, idempotency_key: str) -> UUID:

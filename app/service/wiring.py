@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from app.resources import Resources
+from app.security.links import ResultLinks
+from app.service.announcing import Announcements
 from app.service.control import Control
 from app.service.ending import Endings
 from app.service.publication import Publications
+from app.service.signing import SigningSecrets
 from app.service.status import Statuses
 
 
@@ -15,6 +18,9 @@ class CoreServices:
     """What both the API and a worker's housekeeping use."""
 
     statuses: Statuses
+    announcements: Announcements
+    links: ResultLinks
+    secrets: SigningSecrets
     endings: Endings
     publications: Publications
     control: Control
@@ -23,10 +29,19 @@ class CoreServices:
 def core_services(resources: Resources) -> CoreServices:
     """Wire them."""
     statuses = Statuses(tasks=resources.tasks, lists=resources.lists, archive=resources.archive)
+    links = ResultLinks(resources.sealer.derived_keys("result links"))
+    announcements = Announcements(
+        deliveries=resources.archive.deliveries,
+        publisher=resources.publisher,
+        sealer=resources.sealer,
+        links=links,
+        public_url=resources.settings.public_url,
+    )
     endings = Endings(
         tasks=resources.tasks,
         archive=resources.archive,
         limits=resources.limits,
+        announcements=announcements,
         result_ttl=timedelta(hours=resources.settings.result_ttl_hours),
     )
     publications = Publications(tasks=resources.tasks, publisher=resources.publisher, archive=resources.archive)
@@ -41,4 +56,16 @@ def core_services(resources: Resources) -> CoreServices:
         results=resources.results,
         sealer=resources.sealer,
     )
-    return CoreServices(statuses=statuses, endings=endings, publications=publications, control=control)
+    return CoreServices(
+        statuses=statuses,
+        announcements=announcements,
+        links=links,
+        secrets=SigningSecrets(
+            deliveries=resources.archive.deliveries,
+            sealer=resources.sealer,
+            overlap=timedelta(hours=resources.settings.webhooks.secret_overlap_hours),
+        ),
+        endings=endings,
+        publications=publications,
+        control=control,
+    )

@@ -46,6 +46,7 @@ PUBLIC_FIELDS: Final = (
     "cancel",
     "not_before",
     "ended_as",
+    "callback",
 )
 """The fields of a task's hash that make its document, in the order in which scripts return and publish them."""
 

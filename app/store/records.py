@@ -57,6 +57,7 @@ def task_from(task_id: UUID, values: Values) -> Task:
         fingerprint=fields.get("fingerprint"),
         cancel_requested=fields.get("cancel") == "1",
         next_attempt_at=_moment_in(fields, "not_before"),
+        has_callback="callback" in fields,
     )
 
 
@@ -105,6 +106,7 @@ def order_fields(envelope: Envelope, sealed: bytes, checkpoint: bytes | None = N
             "checkpoint_progress": envelope.checkpoint_progress or None,
             "request_id": envelope.request_id,
             "fingerprint": envelope.fingerprint,
+            "callback": "1" if envelope.callback else None,
             "envelope": sealed,
         }
     )
@@ -136,6 +138,7 @@ def row_fields(task: Task) -> list[Argument]:
         "labels": json.dumps(task.labels) if task.labels else None,
         "created_at": milliseconds(task.created_at),
         "fingerprint": task.fingerprint,
+        "callback": "1" if task.has_callback else None,
     }
     return flat(shown | end_fields(task))
 
@@ -158,6 +161,7 @@ def pending_task(envelope: Envelope, *, seq: int) -> Task:
         created_at=moment(envelope.created_at),
         fingerprint=envelope.fingerprint,
         next_attempt_at=moment(envelope.not_before) if envelope.not_before else None,
+        has_callback=envelope.callback is not None,
     )
 
 

@@ -12,7 +12,10 @@ from openapi_spec_validator import validate
 
 from app.api.errors import STATUS
 from app.api.pages import PROBLEMS
+from app.domain.task import StatusDocument
+from app.webhooks.message import WebhookType, webhook_body
 from tests.api.staging import Staging
+from tests.webhooks.test_message import MOMENT, TASK
 
 OPERATIONS = {
     "/v1/workload": {"get", "post"},
@@ -24,6 +27,11 @@ OPERATIONS = {
     "/v1/workload/{task_id}/events": {"get"},
     "/v1/workload/{task_id}/logs": {"get"},
     "/v1/tickets": {"post"},
+    "/v1/workload/{task_id}/deliveries": {"get"},
+    "/v1/workload/{task_id}/deliveries/{delivery_id}/redeliver": {"post"},
+    "/v1/webhooks/secret": {"get"},
+    "/v1/webhooks/secret/rotate": {"post"},
+    "/v1/webhooks/test": {"post"},
     "/v1/actions": {"get"},
     "/healthz": {"get"},
     "/readyz": {"get"},
@@ -42,12 +50,21 @@ def test_the_document_is_valid_openapi(contract: dict[str, Any]) -> None:
 def test_it_names_what_is_built_and_nothing_else(contract: dict[str, Any]) -> None:
     assert {path: set(operations) for path, operations in contract["paths"].items()} == OPERATIONS
     for word in (
-        "callback_url",
         "priority",
         "deadline",
-        "webhook",
     ):
         assert f'"{word}' not in str(contract["components"]["schemas"]["Submission"]).replace("'", '"')
+
+
+def test_it_names_every_webhook(contract: dict[str, Any]) -> None:
+    assert contract["webhooks"].keys() == {kind.value for kind in WebhookType}
+    body = webhook_body(
+        WebhookType.COMPLETED,
+        StatusDocument.of(TASK, public_url="https://example.com"),
+        at=MOMENT,
+        result_url="https://example.com/signed",
+    )
+    checker(contract, "WebhookBody").validate(json.loads(body))
 
 
 def test_every_operation_says_how_it_may_be_refused(contract: dict[str, Any]) -> None:
@@ -74,12 +91,19 @@ def test_the_ids_of_the_catalogue_are_an_enum(contract: dict[str, Any]) -> None:
 
 VALID: list[dict[str, Any]] = [
     {"action": "noop", "id": 0}, {"action": "noop", "id": 2**70, "labels": []},
+    {"action": "noop", "id": 1, "callback_url": "https://127.0.0.1:1/x"},
+    {"action": "noop", "id": 1, "callback_url": "http://127.0.0.1:1/", "callback_events": ["started", "completed"]},
     {"action": "sleep", "seconds": 0.0}, {"action": "sleep", "seconds": 0, "steps": 100_000, "labels": ["a:b/c"]},
 ]  # fmt: skip
 INVALID: list[Any] = [
     {}, [], None, {"action": "noop"}, {"action": "noop", "id": "1"}, {"action": "noop", "id": 1, "x": 1},
     {"action": "noop", "id": 1, "labels": ["a", "a"]}, {"action": "noop", "id": 1, "labels": ["a b"]},
     {"action": "generate_report", "id": 7}, {"action": "sleep", "seconds": -1}, {"action": "noop", "id": -1},
+    {"action": "noop", "id": 1, "callback_url": "ftp://127.0.0.1/"}, {"action": "noop", "id": 1, "callback_url": ""},
+    {"action": "noop", "id": 1, "callback_events": ["started"]},
+    {"action": "noop", "id": 1, "callback_url": "http://127.0.0.1:1/", "callback_events": ["ended"]},
+    {"action": "noop", "id": 1, "callback_url": "http://127.0.0.1:1/", "callback_events": ["started", "started"]},
+    {"action": "noop", "id": 1, "callback_url": "http://127.0.0.1:1/", "callback_events": []},
     {"action": "noop", "id": 1, "labels": None}, {"action": "noop", "id": 1, "labels": ["x"] * 17},
 ]  # fmt: skip
 
@@ -99,6 +123,10 @@ async def test_answers_fit_their_schemas(contract: dict[str, Any], alice: httpx.
     processing, _ = await staging.processing()
     for task_id in (await staging.pending(), processing, await staging.completed(b"x"), await staging.failed()):
         status.validate((await alice.get(f"/v1/workload/status/{task_id}")).json())
+    checker(contract, "SecretDocument").validate((await alice.get("/v1/webhooks/secret")).json())
+    checker(contract, "SecretDocument").validate((await alice.post("/v1/webhooks/secret/rotate")).json())
+    told = (await alice.post("/v1/webhooks/test", json={"callback_url": "http://127.0.0.1:1/"})).json()
+    checker(contract, "WebhookAccepted").validate(told)
     checker(contract, "TaskPage").validate((await alice.get("/v1/workload?limit=2")).json())
     checker(contract, "Accepted").validate((await alice.post("/v1/workload", json=VALID[0])).json())
     problem = checker(contract, "Problem")

@@ -54,6 +54,15 @@ def test_api_and_worker_are_users_of_their_own(shared_stack: Stack) -> None:
     assert users == {"operator", "api", "worker"}
 
 
+def test_its_webhook_secrets_are_those_of_the_two_users(shared_stack: Stack) -> None:
+    said = shared_stack.description()
+    assert set(said["webhook_secrets"]) == {"alice", "bob"}
+    for name, secret in said["webhook_secrets"].items():
+        headers = {"Authorization": f"Bearer {said['tokens'][name]}"}
+        answer = httpx.get(f"{said['nginx_url']}/v1/webhooks/secret", headers=headers)
+        assert answer.json()["secret"] == secret
+
+
 def test_up_again_changes_nothing_and_is_quick(shared_stack: Stack) -> None:
     before, started = shared_stack.description(), time.monotonic()
     shared_stack.up()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from app.domain.envelope import Envelope
+from app.domain.envelope import Callback, Envelope
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
@@ -73,6 +73,7 @@ class Cast:
             created_at=now,
             not_before=now + delay if delay else 0,
             fingerprint="f" * 8 if keyed else None,
+            callback=Callback(url="http://127.0.0.1/", events=("completed",)) if keyed else None,
         )
         return self.sent(envelope)
 
@@ -84,6 +85,7 @@ class Cast:
                     "run": ended.run + 1,
                     "labels": ended.labels,
                     "fingerprint": ended.fingerprint,
+                    "callback": Callback(url="http://127.0.0.1/", events=()) if ended.has_callback else None,
                     "max_attempts": ended.max_attempts,
                     "attempt": ended.attempt,
                     "checkpoint_progress": 10,

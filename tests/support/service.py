@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -134,21 +134,29 @@ class Service:
         await wait_until(ready, timeout=30, what="the API's readiness")
         return process
 
-    async def start_worker(self) -> Process:
-        """Start a worker, and wait until it consumes every queue."""
+    async def start_worker(self, *, roles: Collection[str] = (), environment: Mapping[str, str] = {}) -> Process:
+        """Start a worker, and wait until it consumes every queue of its roles.
+
+        Args:
+            roles: Those it has instead of the configured ones.
+            environment: What it is given on top.
+        """
         log = self.directory / "worker.log"
         before = log.read_text().count("consuming queue=") if log.exists() else 0
-        process = self._start("worker-engine", log="worker.log")
+        own = {"LONGHAUL_ROLES": json.dumps(list(roles))} if roles else {}
+        process = self._start("worker-engine", log="worker.log", environment={**own, **environment})
         self.workers.append(process)
+        has = roles or self.settings.roles
+        queues = len(self.settings.queues) * ("jobs" in has) + ("webhooks" in has)
 
         async def consuming() -> bool:
             assert process.is_running, self.worker_log
-            return self.worker_log.count("consuming queue=") >= before + len(self.settings.queues)
+            return self.worker_log.count("consuming queue=") >= before + queues
 
         await wait_until(consuming, timeout=30, what="the worker's consuming")
         return process
 
-    def _start(self, *command: str, log: str) -> Process:
+    def _start(self, *command: str, log: str, environment: Mapping[str, str] = {}) -> Process:
         program, *arguments = command
         environment = {**self.environment, **(self.api_environment if program == "longhaul" else {})}
         return Process(

@@ -8,6 +8,7 @@ from app.store.epochs import Epochs
 from app.store.leadership import Leadership
 from workers.housekeeping.admin_desk import AdminDesk
 from workers.housekeeping.birth import Birth
+from workers.housekeeping.deliveries import LateWebhooks
 from workers.housekeeping.epochs import EpochWatch
 from workers.housekeeping.keeper import Keeper
 from workers.housekeeping.purge import Purge
@@ -36,6 +37,12 @@ def housekeeper(resources: Resources, core: CoreServices, worker: str) -> Keeper
             EpochWatch(Epochs(resources.redis)),
             Birth(resources.consuming, redriver, limits),
             redriver,
+            LateWebhooks(
+                resources.archive.deliveries,
+                resources.publisher,
+                resources.consuming,
+                late_after=timedelta(seconds=settings.webhooks.late_after_seconds),
+            ),
             AdminDesk(resources.redis, tasks=resources.tasks, archive=resources.archive, control=core.control),
             Quotas(resources.tasks, resources.limits),
             Purge(

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from app.api.dependencies import Reader, ResultService, TaskId
-from app.api.documents import RESULT_RESPONSES, problems
+from app.api.dependencies import ResultReader, ResultService, TaskId
+from app.api.documents import RESULT_PARAMETERS, RESULT_RESPONSES, problems
 from app.api.showing import matches
 from app.domain.errors import RangeNotSatisfiable
 from app.domain.task import ResultFile
@@ -24,10 +24,14 @@ router: Final = APIRouter(tags=["workload"])
     response_class=Response,
     summary="Download a task's result",
     responses={**RESULT_RESPONSES, **problems(404, 409, 410, 416, 503)},
+    openapi_extra=RESULT_PARAMETERS,
 )
-async def result(request: Request, caller: Reader, task_id: TaskId, results: ResultService) -> Response:
-    """Stream the result file; `Range` continues a broken download, `If-Range` if it is still the same."""
-    file = await results.describe(task_id, principal=caller)
+async def result(request: Request, reader: ResultReader, task_id: TaskId, results: ResultService) -> Response:
+    """Stream the result file; `Range` continues a broken download, `If-Range` if it is still the same.
+
+    The signed link of a webhook opens it without a token, until the result is removed.
+    """
+    file = await results.describe(task_id, reader=reader)
     headers = _headers(file)
     etag = headers["ETag"]
     if matches(request.headers.getlist("if-none-match"), etag):

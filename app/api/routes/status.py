@@ -1,5 +1,6 @@
 """`GET /v1/workload/status/{task_id}` and `GET /v1/workload`: read one's tasks."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -60,7 +61,8 @@ async def status(
         if not enough(task):
             waiting = watching.wait(task_id, principal=caller, seconds=seconds, enough=enough)
             task = await while_connected(request, waiting)
-    return status_response(request, task, public_url=settings.public_url, headers=applied(seconds))
+    webhook = await statuses.webhook(task)
+    return status_response(request, task, public_url=settings.public_url, webhook=webhook, headers=applied(seconds))
 
 
 def _is_news(request: Request, first: Task) -> Callable[[Task], bool]:
@@ -95,7 +97,13 @@ async def list_tasks(request: Request, caller: Reader, statuses: StatusService, 
     cursor = query.one("cursor", str, None)
     query.require_nothing_wrong()
     page = await statuses.page(wanted, principal=caller, limit=limit, cursor=cursor)
-    shown: dict[str, Any] = {"items": [document(task, public_url=settings.public_url) for task in page.tasks]}
+    webhooks = await asyncio.gather(*map(statuses.webhook, page.tasks))
+    shown: dict[str, Any] = {
+        "items": [
+            document(task, public_url=settings.public_url, webhook=webhook)
+            for task, webhook in zip(page.tasks, webhooks, strict=True)
+        ]
+    }
     headers = dict(CACHE_HEADERS)
     if page.next_cursor is not None:
         shown["next_cursor"] = page.next_cursor

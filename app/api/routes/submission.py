@@ -21,6 +21,7 @@ from app.api.showing import RETRY_AFTER_SECONDS, document, json_response
 from app.api.waiting import while_connected
 from app.domain.errors import LonghaulError
 from app.domain.task import Task, status_path
+from app.observability.tracing import traceparent_of
 from app.security.principal import Principal, Scope
 from app.service.watching import Watching
 
@@ -52,7 +53,12 @@ async def submit(
     key = idempotency_key_of(request.headers.getlist("idempotency-key"))
     action = validated(body, catalogue)
     accepted = await submissions.submit(
-        action, principal=caller, body=value, idempotency_key=key, request_id=request.state.request_id
+        action,
+        principal=caller,
+        body=value,
+        idempotency_key=key,
+        request_id=request.state.request_id,
+        traceparent=traceparent_of(request.headers.getlist("traceparent")),
     )
     task = accepted.task
     seconds = wait_seconds(request.headers.getlist("prefer"), at_most=settings.max_submit_wait_seconds)

@@ -21,6 +21,7 @@ from stack.records import Records
 from stack.servers import RabbitServer, RedisServer
 from stack.service import Service
 from stack.settings import StackSettings
+from stack.web import json_of
 
 LOOK_EVERY: Final = 0.1  # seconds
 # Between two starts of a service, at least: what cannot start must not use up the machine.
@@ -29,6 +30,7 @@ LARGE_LOG: Final = 50_000_000
 READ_AND_SUBMIT: Final = "workload:submit workload:read"
 SCOPES: Final = {"alice": READ_AND_SUBMIT, "bob": READ_AND_SUBMIT, "admin": f"{READ_AND_SUBMIT} workload:admin"}
 WEEK: Final = 604_800
+WEBHOOK_QUEUE: Final = "webhooks"  # as in app/broker/topology.py, which would load all of AMQP here
 
 
 class Supervisor:
@@ -78,7 +80,7 @@ class Supervisor:
         # The configuration has the workers' users; the API has its own, which may less.
         users = {"LONGHAUL_REDIS_URL": self._redis.api_url, "LONGHAUL_AMQP_URL": self._rabbit.api_url}
         self._api = Api(self._surroundings, self._settings.api_port, way_in=self._nginx.url, environment=users)
-        self._worker = Worker(self._surroundings, self._rabbit, list(services.queues))
+        self._worker = Worker(self._surroundings, self._rabbit, [*services.queues, WEBHOOK_QUEUE])
 
         self._say("starting Redis and RabbitMQ")
         self._launch("redis", self._redis)
@@ -178,6 +180,14 @@ class Supervisor:
             "nginx": self._nginx.pid,
         }
 
+    def _webhook_secrets(self, tokens: Tokens) -> Mapping[str, str]:
+        """Ask for the two users' secrets, as they would: the first one is made by that."""
+        url = f"{self._api.url}/v1/webhooks/secret"
+        return {
+            name: str(json_of(url, token=token)["secret"])
+            for name, token in (("alice", tokens.alice), ("bob", tokens.bob))
+        }
+
     def _describe(self, tokens: Tokens) -> Description:
         return Description(
             base_url=self._api.url,
@@ -186,5 +196,6 @@ class Supervisor:
             redis_url=self._redis.url,
             amqp_url=self._rabbit.url,
             tokens=tokens,
+            webhook_secrets=self._webhook_secrets(tokens),
             config=str(self._surroundings.config),
         )

@@ -1,0 +1,136 @@
+"""A receiver's slots and breaker: who finds no room holds nothing, and a dead receiver is tried by one."""
+
+import asyncio
+from datetime import timedelta
+from random import Random
+
+import pytest
+
+from workers.webhooks import breaker
+from workers.webhooks.breaker import LONGEST_PAUSE, QUEUE_PER_SLOT, Receivers
+
+DEAD = "http://127.0.0.1:9"
+PAUSE = timedelta(seconds=30)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def receivers(clock: Clock) -> Receivers:
+    return Receivers(slots=2, failures=3, pause=PAUSE, random=Random(7), now=clock)
+
+
+async def fail(receivers: Receivers, times: int) -> None:
+    """Attempt so often, one after the other, without an answer."""
+    for _ in range(times):
+        assert await receivers[DEAD].enter() is None
+        receivers[DEAD].leave(answered=False)
+
+
+async def test_after_some_failures_in_a_row_it_is_left_alone(receivers: Receivers) -> None:
+    await fail(receivers, 3)
+    waits = [await receivers[DEAD].enter() for _ in range(50)]
+    assert all(wait is not None and PAUSE <= wait <= 2 * PAUSE for wait in waits)
+    assert len({round(wait.total_seconds()) for wait in waits if wait}) > 5, (
+        "who was refused comes back at various times"
+    )
+    assert await receivers["http://127.0.0.1:10"].enter() is None  # nobody else
+
+
+async def test_an_answer_in_between_counts_anew(receivers: Receivers) -> None:
+    for _ in range(5):
+        await fail(receivers, 2)
+        assert await receivers[DEAD].enter() is None
+        receivers[DEAD].leave(answered=True)
+
+
+async def test_one_tries_whether_it_is_back_while_the_others_wait(receivers: Receivers, clock: Clock) -> None:
+    await fail(receivers, 3)
+    clock.now += 31
+    assert await receivers[DEAD].enter() is None
+    assert await receivers[DEAD].enter() is not None
+    receivers[DEAD].leave(answered=True)
+    assert await receivers[DEAD].enter() is None
+    assert not receivers[DEAD].is_left_alone
+
+
+async def test_pauses_double_up_to_a_limit(receivers: Receivers, clock: Clock) -> None:
+    await fail(receivers, 3)
+    pauses = []
+    for _ in range(7):
+        wait = await receivers[DEAD].enter()
+        assert wait is not None
+        began = clock.now
+        while await receivers[DEAD].enter() is not None:
+            clock.now += 1
+        pauses.append(clock.now - began)
+        receivers[DEAD].leave(answered=False)
+    assert pauses == [30, 60, 120, 240, 300, 300, 300]
+    assert max(pauses) == LONGEST_PAUSE * 30
+
+
+async def test_attempts_under_way_when_it_opens_do_not_lengthen_the_pause(receivers: Receivers, clock: Clock) -> None:
+    await fail(receivers, 2)
+    both = [await receivers[DEAD].enter(), await receivers[DEAD].enter()]
+    assert both == [None, None]
+    receivers[DEAD].leave(answered=False)
+    receivers[DEAD].leave(answered=False)
+    clock.now += 31
+    assert await receivers[DEAD].enter() is None
+
+
+async def test_a_slow_receiver_holds_few_and_sends_the_rest_away(
+    receivers: Receivers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "PATIENCE", timedelta(seconds=0.2))
+    answers = await asyncio.gather(*[receivers[DEAD].enter() for _ in range(100)])
+    assert answers.count(None) == 2
+    assert all(wait is None or timedelta(seconds=1) <= wait <= timedelta(seconds=10) for wait in answers)
+
+
+async def test_who_queues_gets_the_next_slot(receivers: Receivers) -> None:
+    inside = [await receivers[DEAD].enter(), await receivers[DEAD].enter()]
+    queue = [asyncio.create_task(receivers[DEAD].enter()) for _ in range(2 * QUEUE_PER_SLOT)]
+    await asyncio.sleep(0)
+    assert await receivers[DEAD].enter() is not None  # the queue is full
+    for _ in inside + queue:
+        receivers[DEAD].leave(answered=True)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*queue) == [None] * len(queue)
+
+
+async def test_those_who_queue_when_it_opens_are_sent_away(receivers: Receivers) -> None:
+    await fail(receivers, 1)
+    assert [await receivers[DEAD].enter(), await receivers[DEAD].enter()] == [None, None]
+    queue = [asyncio.create_task(receivers[DEAD].enter()) for _ in range(4)]
+    await asyncio.sleep(0)
+    receivers[DEAD].leave(answered=False)
+    receivers[DEAD].leave(answered=False)
+    assert all(wait is not None and wait >= PAUSE for wait in await asyncio.gather(*queue))
+
+
+async def test_nothing_is_remembered_of_the_healthy_and_of_the_long_dead(receivers: Receivers, clock: Clock) -> None:
+    await fail(receivers, 1)
+    for port in range(100):
+        origin = f"http://127.0.0.1:{port + 1000}"
+        assert await receivers[origin].enter() is None
+        receivers[origin].leave(answered=True)
+    receivers.forget_the_healthy()
+    assert len(receivers) == 1
+    clock.now += 2 * LONGEST_PAUSE * 30 + 1
+    receivers.forget_the_healthy()
+    assert len(receivers) == 0
