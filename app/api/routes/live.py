@@ -49,7 +49,7 @@ async def follow(socket: WebSocket, task_id: str) -> None:
         return
     except LonghaulError as error:
         code, reason = _close_code(error), error.detail
-    with contextlib.suppress(RuntimeError):  # the peer was quicker
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the peer was quicker
         await socket.close(code, reason[:100])
 
 
