@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test lint format lock setup setup-test
+.PHONY: help run up down demo test chaos mutation-run lint format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,12 @@ demo: setup ## the demo job, on a running stack
 
 test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
 	@$(BIN)/pytest -n 4 --dist loadfile -m 'not slow'
+
+chaos: setup-test ## break a whole service for SECONDS (60), by the schedule of SEED, and judge what it did
+	@PYTHONPATH=.:deploy/local $(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+mutation-run: setup-test ## switch off one guard at a time, and see that chaos finds it; MUTATE=name for one
+	@PYTHONPATH=.:deploy/local $(BIN)/python -m tests.chaos.mutations $(MUTATE)
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
