@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=9, help="submissions a second")
     parser.add_argument("--kinds", default="", help=f"faults, with commas (default: all): {', '.join(KINDS)}")
     parser.add_argument("--doubles", type=float, default=0.2, help="in which part of the steps two faults come at once")
+    parser.add_argument("--no-calm", action="store_true", help="leave out the calm at the end: see `run`")
     parser.add_argument("--drain", type=float, default=60, help="seconds in which everything must have ended")
     parser.add_argument(
         "--directory", type=Path, default=None, help="for the journals; kept. Else removed if all is well"
@@ -47,6 +48,7 @@ def main() -> int:
         kinds=kinds([name for name in arguments.kinds.split(",") if name]),
         doubles=arguments.doubles,
         is_long=arguments.seconds >= LONG_SECONDS,
+        calm=not arguments.no_calm,
         drain_seconds=arguments.drain,
     )
     began = time.monotonic()

@@ -530,13 +530,25 @@ async def fence(stage: Stage, fault: Fault, chance: random.Random) -> Facts:
     return {"who": worker.name, "pid": pid, "seconds": round(fault.seconds, 1)}
 
 
-@fault("duplicate-then-empty", "rabbitmq", "redis", empties="redis")
-async def duplicate_then_empty(stage: Stage, fault: Fault, chance: random.Random) -> Facts:
-    """Copies are made of what waits; their tasks end; Redis forgets that before the last copies come."""
-    facts = await duplicate(stage, fault, chance)
-    await asyncio.sleep(chance.uniform(1, 3))
+@fault("empty-then-old-copies", "rabbitmq", "redis", empties="redis", seconds=(5, 9))
+async def empty_then_old_copies(stage: Stage, fault: Fault, chance: random.Random) -> Facts:
+    """Copies are made of what waits; most of their tasks end, or are deleted; Redis forgets that; the copies come."""
+    copies = []
+    async with stage.channel() as channel:
+        for name in [*QUEUES, *map(delay_name, DELAY_LEVELS[:3])]:
+            queue = await channel.get_queue(name, ensure=True)
+            taken = [message async for message in _taken(queue, 60)]
+            for message in taken:
+                copies.append(message)
+                await message.nack(requeue=True)
+    if not copies:
+        raise NothingBroken("no message waits")
+    await asyncio.sleep(fault.seconds)
     await stage.redis.flushall()
-    return facts
+    async with stage.channel() as channel:
+        for message in copies:
+            await channel.default_exchange.publish(message, _work_queue(message))
+    return {"copies": len(copies)}
 
 
 ALL: Final = tuple(kind for kind, _ in KINDS.values())

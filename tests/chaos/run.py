@@ -41,6 +41,8 @@ class Wanted:
     doubles: float = 0.2
     is_long: bool = False
     """Whether it is held to the least numbers of faults and of tasks in flight, and void with fewer."""
+    calm: bool = True
+    """Whether it ends with a time in which nothing is broken, and copies must converge."""
     drain_seconds: float = 60.0
     """How long, after all is healed, tasks may take to end."""
 
@@ -57,7 +59,9 @@ async def run(wanted: Wanted) -> None:
         async with load.open():
             await _under_faults(wanted, load, nemesis)
             times["healed"] = now()
-            await _calm(built, load)
+            await _whole(built)
+            if wanted.calm:
+                await _calm(built, load)
             times["drained"] = await _drained(built, wanted.drain_seconds)
             await load.finish(20)
             await asyncio.gather(*(_read_all(load, subject) for subject in ("alice", "bob")))
@@ -65,6 +69,7 @@ async def run(wanted: Wanted) -> None:
         await dump(built)
         clients.close()
         faults.close()
+        (wanted.directory / "calm.jsonl").touch()
         _describe(wanted, built, times)
         print(f"{load.accepted} tasks accepted", flush=True)
 
@@ -84,12 +89,16 @@ async def _under_faults(wanted: Wanted, load: Load, nemesis: Nemesis) -> None:
     await submitting
 
 
-async def _calm(stage: Stage, load: Load) -> None:
-    """Let nothing but a few long jobs run, with many copies of their messages: these must converge to one each."""
+async def _whole(stage: Stage) -> None:
+    """Wait until every process is back and every queue consumed."""
     async with asyncio.timeout(WHOLE_SECONDS):
         while not await stage.is_serving():
             await asyncio.sleep(0.2)
-    print("healed; calm", flush=True)
+    print("healed", flush=True)
+
+
+async def _calm(stage: Stage, load: Load) -> None:
+    """Let nothing but a few long jobs run, with many copies of their messages: these must converge to one each."""
     samples = Journal(stage.directory / "calm.jsonl")
     load.submit_calm(CALM_JOBS, CALM_SECONDS)
     await asyncio.sleep(LEASE_SECONDS + 1)  # they have handed over by now: each has a copy in a delay queue

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -47,7 +48,7 @@ APART: Final = 1.0
 MAX_ATTEMPTS: Final = 40
 """Enough that no healthy job ever uses them up, however often its workers are killed."""
 SERVERS: Final = ("redis", "rabbitmq", "sql")
-CHILD_TITLE: Final = "longhaul: "
+JOB_TITLE: Final = re.compile(r"longhaul: \w+ ([0-9a-f-]{36})")
 
 Done = TypeVar("Done")
 
@@ -184,9 +185,8 @@ class Stage:
             with contextlib.suppress(psutil.Error):
                 for child in psutil.Process(pid).children(recursive=True) if pid else []:
                     with contextlib.suppress(psutil.Error, IndexError):
-                        title = child.cmdline()[0]
-                        if title.startswith(CHILD_TITLE):
-                            found.append((title.split()[-1], child.pid))
+                        if title := JOB_TITLE.fullmatch(child.cmdline()[0]):
+                            found.append((title[1], child.pid))
         return found
 
     async def close(self) -> None:

@@ -10,11 +10,13 @@ from typing import Self
 
 import pytest
 
+from tests.chaos.mutations import MUTATIONS, Mutation
 from tests.chaos.nemesis import ALL, KINDS
 from tests.chaos.plans import plan
 from tests.chaos.proxy import Proxy, Way
 from tests.chaos.run import Wanted, judge, run
 from tests.chaos.schedule import may_meet, schedule
+from tests.chaos.stage import ROOT
 from tests.support.waiting import wait_until
 
 SECONDS = 20.0
@@ -57,6 +59,11 @@ def test_both_stores_are_never_emptied_at_once() -> None:
         if len(step.faults) == 2:
             assert may_meet(*(fault.kind for fault in step.faults))
     assert not may_meet(KINDS["empty-redis"][0], KINDS["empty-rabbitmq"][0])
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_every_guard_that_the_mutation_run_takes_out_stands_where_it_says(mutation: Mutation) -> None:
+    assert mutation.changed(ROOT) != (ROOT / mutation.file).read_text()
 
 
 # --- the proxy
