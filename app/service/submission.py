@@ -11,7 +11,7 @@ import rfc8785
 from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.action import Action
 from app.domain.envelope import Envelope
-from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown
+from app.domain.errors import ArchiveUnavailable, Gone, IdempotencyKeyReused, OutcomeUnknown, Unavailable
 from app.domain.task import Owner, Task
 from app.observability.logging import bind, get_log
 from app.security.principal import Principal, Scope, authorize
@@ -90,7 +90,12 @@ class Submissions:
         for start in range(STARTS):
             envelope = self._order(action, owner, idempotency_key, fingerprint, request_id)
             bind(task_id=str(envelope.task_id))
-            accepted = await self._begin(envelope, first=start == 0)
+            try:
+                accepted = await self._begin(envelope, first=start == 0)
+            except Unavailable as error:
+                if start == 0:
+                    raise
+                raise OutcomeUnknown from error  # a message of this request was confirmed: nothing is refused any more
             if accepted is not None:
                 return accepted
         raise OutcomeUnknown  # it was confirmed each time, and forgotten by Redis each time

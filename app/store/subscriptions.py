@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from app.domain.errors import StoreUnavailable
 from app.domain.task import Task
 from app.observability.logging import get_log
+from app.store.connection import with_honest_connections
 from app.store.keys import owner_channel
 from app.store.records import published_task
 
@@ -44,8 +45,8 @@ class Subscriptions:
 
     def __init__(self, url: str) -> None:
         # No retry inside of redis-py: it would reconnect unseen, and what was published meanwhile would be missed.
-        self._redis = Redis.from_url(
-            url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0
+        self._redis = with_honest_connections(
+            Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0)
         )
         self._pubsub: PubSub | None = None
         self._listeners: dict[bytes, set[Listener]] = {}

@@ -95,7 +95,8 @@ MUTATIONS: Final = (
         "ask-sql",
         "SQL is asked before a task that Redis does not hold is started",
         "workers/execution.py",
-        "        desk = self._desk\n        match await self._until_answered(\n            lambda: desk.archive.against(",
+        "        desk = self._desk\n        match await self._until_answered(\n"
+        "            lambda: desk.archive.against(",
         '        desk = self._desk\n        return ""\n        match await self._until_answered(\n'
         "            lambda: desk.archive.against(",
         kinds=("empty-then-old-copies",),

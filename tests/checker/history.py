@@ -46,8 +46,8 @@ class Ask:
 
     @property
     def may_have_worked(self) -> bool:
-        """Whether the answer does not say that nothing was done."""
-        return self.code is None or self.code < 300 or self.code == 500
+        """Whether the answer does not say that nothing was done; a DELETE's 503 does not: it has several steps."""
+        return self.code is None or self.code < 300 or self.code == 500 or (self.op == "delete" and self.code == 503)
 
     @property
     def until(self) -> float:

@@ -226,20 +226,21 @@ def _falls(history: History, before: Ask, now: Ask) -> Iterator[tuple[str, str]]
     went_back = history.redis_went_back(before.began - 1, now.ended)
     lost = history.redis_lost_data(before.began - 1, now.ended)
     if new["seq"] < old["seq"]:
-        yield (
-            f"seq {old['seq']} and then {new['seq']}",
-            "seq fell, Redis being back with older data" if went_back else "",
-        )
-    again = any(retry.began < now.ended and retry.until > before.began for retry in history.retries_of(now.task_id))
+        excuse = "seq fell, Redis being back with older data" if went_back else ""
+        if lost and now.end:  # SQL's, which cannot know of what was shown of a run that nobody remembers
+            excuse = excuse or "seq fell to that of an end in SQL, Redis having lost data"
+        yield f"seq {old['seq']} and then {new['seq']}", excuse
+    since = history.told_ends(now.task_id)[before.end] if before.end else before.began
+    again = any(retry.began < now.ended and retry.until > since for retry in history.retries_of(now.task_id))
     if before.end and now.end != before.end and not again:
         shown = f"{old['status']} and then {new['status']}"
         yield shown, "an end was not shown for a while, Redis being back with older data" if went_back else ""
     place, newer = (old["attempt"], old["progress"]), (new["attempt"], new["progress"])
     if newer < place and not again:
-        yield (
-            f"attempt {place[0]} at {place[1]} % and then attempt {newer[0]} at {newer[1]} %",
-            "attempt or progress fell, Redis having lost data" if lost else "",
-        )
+        excuse = "attempt or progress fell, Redis having lost data" if lost else ""
+        if new["status"] == "CANCELLED" and old.get("cancel_requested"):
+            excuse = excuse or "attempt fell, the row of a cancel having been written while its task was claimed"
+        yield f"attempt {place[0]} at {place[1]} % and then attempt {newer[0]} at {newer[1]} %", excuse
 
 
 @rule
