@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test fuzz live lint audit fairness format lock setup setup-test
+.PHONY: help run up down demo test fuzz live chaos mutation-run lint audit fairness format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -31,6 +31,12 @@ fuzz: setup-test ## schemathesis for five minutes: requests out of the OpenAPI d
 
 live: setup-test ## live updates at full size: 500 sockets over a restart of Redis, 2,000 on one process
 	@$(BIN)/pytest tests/live
+
+chaos: setup-test ## break a whole service for SECONDS (60), by the schedule of SEED, and judge what it did
+	@PYTHONPATH=.:deploy/local $(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
+
+mutation-run: setup-test ## switch off one guard at a time, and see that chaos finds it; MUTATE=name for one
+	@PYTHONPATH=.:deploy/local $(BIN)/python -m tests.chaos.mutations $(MUTATE)
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

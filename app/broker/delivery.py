@@ -24,7 +24,10 @@ class Delivery:
     @property
     def is_lost(self) -> bool:
         """Whether its channel is gone: the broker will deliver it again, and this one is worth nothing."""
-        return self._message.channel.is_closed
+        try:
+            return self._message.channel.is_closed
+        except ChannelInvalidStateError:  # aio-pika has let go of it
+            return True
 
     @property
     def request_id(self) -> str | None:

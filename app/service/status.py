@@ -187,6 +187,11 @@ class Statuses:
         while True:
             ids = await self._lists.stretch(owner, newest=newest, offset=offset, count=STRETCH)
             rows = await self._tasks.find_many([task_id for task_id, _ in ids]) if ids else []
+            # A list that Redis has lost is filled again by what comes: also by a repeated request, at its own time.
+            misplaced = [task for (_, listed), task in zip(ids, rows, strict=True) if task and _created(task) != listed]
+            if misplaced:
+                await self._lists.move(owner, {task.id: _created(task) for task in misplaced})
+                continue
             expired = []
             for (task_id, created), task in zip(ids, rows, strict=True):
                 if task is None and _is_old(created):
@@ -240,7 +245,11 @@ Place = tuple[int, str]
 
 
 def _place(task: Task) -> Place:
-    return milliseconds(task.created_at), str(task.id)
+    return _created(task), str(task.id)
+
+
+def _created(task: Task) -> int:
+    return milliseconds(task.created_at)
 
 
 def _is_old(created: int) -> bool:

@@ -21,6 +21,7 @@ from app.domain.errors import (
     OutcomeUnknown,
     QueueFull,
     StoreUnavailable,
+    Unavailable,
     ValidationFailed,
 )
 from app.domain.limits import RateStatus
@@ -133,7 +134,7 @@ class Submissions:
                 for start in range(STARTS):
                     if start:
                         envelope = self._order(action, owner, idempotency_key, fingerprint, request_id, traceparent)
-                    accepted = await self._begin(envelope, admission, first=start == 0)
+                    accepted = await self._take(envelope, admission, first=start == 0)
                     if accepted is not None:
                         return accepted
         except OutcomeUnknown:
@@ -196,6 +197,15 @@ class Submissions:
                 await self._limits.release(owner_id(envelope.owner), envelope.task_id)
             except StoreUnavailable:
                 log.warning("a refused task still counts for its owner, until the leader looks")
+
+    async def _take(self, envelope: Envelope, admission: Admission, *, first: bool) -> Accepted | None:
+        """As `_begin`; but who starts over has had a message confirmed, and refuses nothing any more."""
+        try:
+            return await self._begin(envelope, admission, first=first)
+        except Unavailable as error:
+            if first:
+                raise
+            raise OutcomeUnknown from error
 
     async def _begin(self, envelope: Envelope, admission: Admission, *, first: bool) -> Accepted | None:
         """Take one order through; None if it must be begun anew, since Redis has forgotten it on the way."""

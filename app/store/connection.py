@@ -65,7 +65,25 @@ def connect(url: str, tls: TlsSettings = DEFAULT_TLS) -> Redis:
         ),
         **tls_options(url, tls),
     )
-    return Redis.from_pool(pool)
+    return with_honest_connections(Redis.from_pool(pool))
+
+
+def with_honest_connections(redis: Redis) -> Redis:
+    """Let a client's connections raise ConnectionError when their transport was closed under them; return the client.
+
+    uvloop raises RuntimeError then, and redis-py lets it through: no caller expects that of Redis, and no retry.
+    """
+    kind: Any = redis.connection_pool.connection_class
+
+    class Honest(kind):  # type: ignore[misc]  # which one it is depends on the URL: plain, TLS, or a socket's
+        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            try:
+                await super().send_packed_command(command, check_health)
+            except RuntimeError as error:
+                raise RedisConnectionError("The connection was closed.") from error
+
+    redis.connection_pool.connection_class = Honest
+    return redis
 
 
 class _ServerWatch:

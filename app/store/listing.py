@@ -63,6 +63,14 @@ class OwnerLists:
             raise StoreUnavailable from error
         return [(UUID(member.decode()), int(score)) for member, score in found]
 
+    async def move(self, owner: str, places: dict[UUID, int]) -> None:
+        """Put listed tasks at their own time, in ms; what is not listed any more stays so."""
+        scores = {str(task_id): created_at for task_id, created_at in places.items()}
+        try:
+            await self._redis.zadd(owner_tasks_key(owner), scores, xx=True)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable from error
+
     async def remove(self, owner: str, task_ids: list[UUID]) -> None:
         """Take ids off the list whose tasks are gone."""
         try:

@@ -22,7 +22,7 @@ from app.domain.log_line import LogLine
 from app.domain.task import Task
 from app.observability.logging import get_log
 from app.settings import DEFAULT_TLS, TlsSettings
-from app.store.connection import tls_options
+from app.store.connection import tls_options, with_honest_connections
 from app.store.keys import owner_channel
 from app.store.records import Published
 
@@ -52,8 +52,11 @@ class Subscriptions:
 
     def __init__(self, url: str, tls: TlsSettings = DEFAULT_TLS) -> None:
         # No retry inside of redis-py: it would reconnect unseen, and what was published meanwhile would be missed.
-        self._redis = Redis.from_url(
-            url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0, **tls_options(url, tls)
+        options = tls_options(url, tls)
+        self._redis = with_honest_connections(
+            Redis.from_url(
+                url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0, **options
+            )
         )
         self._pubsub: PubSub | None = None
         self._listeners: dict[bytes, dict[UUID | None, set[Listener]]] = {}

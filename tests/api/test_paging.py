@@ -7,9 +7,12 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
+from app.store.keys import owner_tasks_key
 from tests.api.problems import parameters_of
 from tests.api.staging import Staging
+from tests.support.service import Service
 
 NOW = time.time_ns() // 1_000_000
 
@@ -91,6 +94,19 @@ async def test_a_task_that_was_refused_at_first_is_listed_by_its_true_age(
     expected = [str(task_id) for task_id in (refused.task_id, others[1], others[0])]
     found = await pages(alice, "limit=1")
     assert [task_id for page in found for task_id in page] == expected
+
+
+async def test_a_list_that_redis_has_lost_is_in_order_again_whatever_filled_it(
+    alice: httpx.AsyncClient, staging: Staging, service: Service
+) -> None:
+    """A repeated request lists its task at its own time: walked so, the list and the archive's would not fit."""
+    tasks = [await staging.pending(created_at=NOW - age) for age in (900, 600, 300)]
+    async with Redis.from_url(service.settings.redis_url.get_secret_value()) as redis:
+        await redis.zadd(owner_tasks_key(staging.owner.digest), {str(tasks[0]): NOW + 5})
+    expected = [str(task_id) for task_id in reversed(tasks)]
+    for limit in (1, 2, 3):
+        found = await pages(alice, f"limit={limit}")
+        assert [task_id for page in found for task_id in page] == expected
 
 
 ID, TIME = uuid4().hex, "1764014400000"

@@ -12,10 +12,12 @@ import httpx
 import pytest
 
 from app.archive.archive import open_archive
+from app.domain.task import Owner
+from app.service.submission import derived_task_id
 from app.store.keys import task_key
 from app.store.tasks import TaskStore
 from stack.servers import RabbitServer
-from tests.support.crashing import Theatre, theatre
+from tests.support.crashing import Sluice, Theatre, theatre
 from tests.support.waiting import wait_until
 
 
@@ -40,7 +42,7 @@ async def ended_once(stage: Theatre, client: httpx.AsyncClient, task_id: str, *,
 
     async def document() -> dict[str, object] | None:
         answer = await client.get(f"/v1/workload/status/{task_id}")
-        return answer.json() if answer.json()["status"] == "COMPLETED" else None
+        return answer.json() if answer.json().get("status") == "COMPLETED" else None
 
     shown = await wait_until(document, timeout=30, what=f"the end of {task_id}")
     assert shown is not None
@@ -151,6 +153,31 @@ async def test_a_message_waits_while_nobody_can_say_whether_it_may_start(
     assert stage.rows(marked) == [(1, "CANCELLED"), (2, "COMPLETED")]
     assert stage.effects_of(refused) == []
     worker.end(patience=10)
+
+
+async def test_a_request_whose_message_was_confirmed_refuses_nothing_any_more(
+    stage: Theatre, caller: httpx.AsyncClient, subject: str
+) -> None:
+    """Redis is emptied before the confirm: the request starts over, in a young epoch, where nothing is made anew."""
+    key = f"key-of-{subject}"
+    task_id = str(derived_task_id(Owner(stage.settings.jwt.issuer, subject), key))
+    async with Sluice(stage.rabbit.port) as sluice:
+        amqp_url = sluice.url(stage.settings.amqp_url.get_secret_value())
+        _, url = await stage.api("held-up", LONGHAUL_AMQP_URL=amqp_url)
+        sluice.shut()
+        body, headers = {"action": "work"}, {"Idempotency-Key": key}
+        request = asyncio.create_task(caller.post(f"{url}/v1/workload", json=body, headers=headers))
+
+        async def begun() -> bool:
+            return (await stage.hash_of(task_id)).get("status") == "created"
+
+        await wait_until(begun, what="the beginning of the submission")
+        await stage.empty_redis()
+        sluice.open()
+        answer = await request
+    assert answer.status_code == 500, answer.text
+    assert answer.json()["type"] == "/problems/internal"
+    await ended_once(stage, caller, task_id, attempt=1)
 
 
 async def test_a_long_delay_outlives_redis(stage: Theatre, caller: httpx.AsyncClient) -> None:

@@ -192,7 +192,8 @@ MUTANTS: Final = [
         ("redis.call('ZREM', LIVE, ID)", ""),
         ("if status == A.status and run == A.run then", "if false then"),
         ("and run == A.run then", "then"),
-        ("math.max(number_of('seq'), tonumber(A.seq) - 1)", "tonumber(A.seq) - 1"),
+        ("math.max(seen, tonumber(A.seq) - 1)", "tonumber(A.seq) - 1"),
+        ("(status == 'created' or status == 'aborted') and 0 or number_of('seq')", "number_of('seq')"),
         ("redis.call('PEXPIRE', TASK, A.ttl)", ""),
     ),
     *_all(

@@ -101,6 +101,16 @@ async def test_a_key_that_is_used_again_with_another_body_does_not_leave_its_ord
     assert (shown.fingerprint, shown.labels, shown.created_at) == ("the first body", ("first",), row.created_at)
 
 
+async def test_a_repeated_request_shows_the_end_with_the_seq_that_the_archive_shows(desk: Desk) -> None:
+    """Redis no longer holds the end, and will not for ever: a watcher must not see it go back then."""
+    row, again = ended_task(), order("m2", fingerprint="a body")
+    await desk.later(5_000)
+    assert isinstance(await desk.store.create(again, sealed(again)), Created)
+    shown = await desk.store.settle(row, own="m2")
+    assert shown is not None
+    assert shown.seq == row.seq
+
+
 async def test_a_waiting_task_that_is_cancelled_is_handed_to_whoever_asked(desk: Desk) -> None:
     await desk.promised(order())
     waiting = await desk.store.cancel(TASK_ID)

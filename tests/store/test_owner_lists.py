@@ -47,6 +47,14 @@ async def test_owners_see_only_their_own(redis: Redis) -> None:
     assert await lists.stretch("another owner", newest=None, offset=0, count=10) == []
 
 
+async def test_what_is_misplaced_is_moved_and_what_is_gone_stays_gone(redis: Redis) -> None:
+    lists = OwnerLists(redis)
+    for at, task_id in enumerate(IDS[:2]):
+        await lists.add(order(task_id=task_id, created_at=at))
+    await lists.move(MINE, {IDS[0]: 7, IDS[4]: 9})
+    assert await lists.stretch(MINE, newest=None, offset=0, count=10) == [(IDS[0], 7), (IDS[1], 1)]
+
+
 async def test_what_is_gone_is_taken_off(redis: Redis) -> None:
     lists = OwnerLists(redis)
     for task_id in IDS[:2]:

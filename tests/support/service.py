@@ -113,7 +113,7 @@ class Service:
         extra = ["--amqp-url", amqp_url] if amqp_url else []
         command = [str(BIN / "longhaul"), "admin", "declare", "--nobody-runs", "--config", str(self.config), *extra]
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=dict(self.environment)
         )
         output, _ = await process.communicate()
         assert process.returncode == 0, output.decode()

@@ -94,6 +94,8 @@ class ProcessExecutor:
                     conversation.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await conversation
+                elif not conversation.cancelled():
+                    conversation.exception()  # when this is cancelled nobody else asks, and asyncio would complain
             said = None if conversation.cancelled() else conversation.result()
             if said is None:
                 raise await ended

@@ -17,8 +17,10 @@ redis.call('ZREM', LIVE, ID)
 if status == A.status and run == A.run then
   return {'SETTLED', document()}
 end
--- The row's seq leaves room for changes since it was chosen; should they have been more, rising matters more.
-anew(math.max(number_of('seq'), tonumber(A.seq) - 1))
+-- The row's seq leaves room for changes since it was chosen; should they have been more, rising matters more. But what
+-- nobody has seen has no seq to rise above: SQL shows the row's own again, once Redis holds the task no more.
+local seen = (status == 'created' or status == 'aborted') and 0 or number_of('seq')
+anew(math.max(seen, tonumber(A.seq) - 1))
 redis.call('PEXPIRE', TASK, A.ttl)
 redis.call('PEXPIRE', LOGS, A.ttl)
 return {'SETTLED', change(false, 'status', A.status)}

@@ -14,7 +14,8 @@ def settle(s: Shard, a: Arguments) -> Reply:
     s.live = None
     if s.run == a.number("run") and s.status == a.text("status"):
         return ["SETTLED", s.document()]
-    s.make_anew(a.fields, seq=max(s.number("seq"), a.number("seq") - 1))
+    seen = 0 if s.status in ("created", "aborted") else s.number("seq")
+    s.make_anew(a.fields, seq=max(seen, a.number("seq") - 1))
     s.ttl = a.number("ttl")
     return ["SETTLED", s.change(status=a["status"])]
 
