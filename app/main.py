@@ -16,19 +16,25 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
-from app.api.routes import actions, control, health, live, pages, results, status, submission
+from app.api.routes import actions, admin, control, dashboard, health, live, pages, results, status, submission
 from app.domain.errors import LonghaulError
-from app.resources import Resources, open_resources
+from app.resources import Resources, depth_limits, open_resources
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
+from app.service.administration import Administration
+from app.service.dead_letters import DeadLetterDesk
 from app.service.health import Health
 from app.service.results import Results
 from app.service.submission import Submissions
 from app.service.watching import Watching
 from app.service.wiring import core_services
 from app.settings import Settings
+from app.store.census import Census
+from app.store.workers import Workers
 
-ROUTERS: Final = [module.router for module in (submission, status, control, results, live, actions, health, pages)]
+ROUTERS: Final = [
+    module.router for module in (submission, status, control, results, live, actions, admin, health, pages, dashboard)
+]
 ALLOWED_HEADERS: Final = [
     "Authorization",
     "Content-Type",
@@ -145,6 +151,17 @@ def _services(resources: Resources) -> Services:
         watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
         results=Results(statuses=core.statuses, results=resources.results),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
+        administration=Administration(
+            tasks=resources.tasks,
+            census=Census(resources.redis),
+            workers=Workers(resources.redis),
+            archive=resources.archive,
+            connection=resources.publishing,
+            amqp_url=settings.amqp_url.get_secret_value(),
+            desk=DeadLetterDesk(archive=resources.archive, control=core.control),
+            depth_limits=depth_limits(settings, resources.catalogue),
+            queue_of={action.action_name: action.queue_name for action in resources.catalogue},
+        ),
     )
 
 

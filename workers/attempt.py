@@ -94,7 +94,9 @@ class Attempt:
         beats = asyncio.create_task(self._lease.keep(), name="lease")
         hand_over = asyncio.create_task(self._guard.hand_over_in_time(), name="hand-over")
         try:
-            match Cancelled() if claimed.cancel_requested else await self._outcome():
+            with self._desk.roster.listing(self._lease):
+                outcome = Cancelled() if claimed.cancel_requested else await self._outcome()
+            match outcome:
                 case Finished(result):
                     await self._end(TaskStatus.COMPLETED, result=result)
                 case Cancelled():

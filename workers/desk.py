@@ -14,6 +14,7 @@ from app.settings import Dataset
 from app.store.listing import OwnerLists
 from app.store.tasks import TaskStore
 from workers.executors.process import ProcessExecutor
+from workers.heartbeat import Roster
 from workers.registry import Registry
 
 
@@ -32,6 +33,8 @@ class Desk:
     catalogue: ActionCatalogue
     registry: Registry
     processes: ProcessExecutor
+    roster: Roster
+    """What runs at the moment, for the heartbeat."""
     datasets: dict[int, Dataset]
     stopping_hard: asyncio.Event
     """Set when running jobs must be given back."""

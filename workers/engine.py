@@ -18,11 +18,13 @@ from app.observability.logging import get_log
 from app.resources import Resources, open_resources, side_task
 from app.service.wiring import CoreServices, core_services
 from app.settings import Settings
+from app.store.workers import Workers
 from workers.attempt import HANDLER_TASK
 from workers.consumer import Consumer
 from workers.desk import Desk
 from workers.execution import Execution
 from workers.executors.process import ProcessExecutor
+from workers.heartbeat import Heartbeat, Roster
 from workers.housekeeping.wiring import housekeeper
 from workers.registry import Registry
 
@@ -68,10 +70,13 @@ class Engine:
             core = core_services(resources)
             desk = self._desk(resources, core, processes, worker)
             keeper = housekeeper(resources, core, worker)
+            slots = {queue: self._settings.queues[queue].concurrency for queue in queues}
+            heartbeat = Heartbeat(Workers(resources.redis), desk.roster, worker=worker, slots=slots)
             try:
                 async with (
                     side_task(resources.consuming.run(), name="consuming"),
                     side_task(self._limit_the_stop(), name="stop"),
+                    side_task(heartbeat.run(), name="heartbeat"),
                     asyncio.TaskGroup() as group,
                 ):
                     for queue in queues:
@@ -105,6 +110,7 @@ class Engine:
             catalogue=resources.catalogue,
             registry=self._registry,
             processes=processes,
+            roster=Roster(),
             datasets=dict(settings.datasets),
             stopping_hard=self._stopping_hard,
             handover=timedelta(seconds=settings.consumer_handover_seconds),

@@ -13,6 +13,7 @@ from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
 from app.security.tokens import TokenVerifier
+from app.service.administration import Administration
 from app.service.control import Control
 from app.service.health import Health
 from app.service.results import Results
@@ -39,6 +40,7 @@ class Services:
     watching: Watching
     results: Results
     health: Health
+    administration: Administration
 
 
 def _part(name: str) -> Callable[[HTTPConnection], Any]:
@@ -110,6 +112,7 @@ def idempotency_key_of(values: list[str]) -> str | None:
 # come before 404.
 Submitter = Annotated[Principal, Depends(_caller_with(Scope.SUBMIT))]
 Reader = Annotated[Principal, Depends(_caller_with(Scope.READ))]
+Administrator = Annotated[Principal, Depends(_caller_with(Scope.ADMIN))]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
@@ -118,4 +121,5 @@ StatusService = Annotated[Statuses, Depends(_part("statuses"))]
 ControlService = Annotated[Control, Depends(_part("control"))]
 WatchingService = Annotated[Watching, Depends(_part("watching"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
+AdministrationService = Annotated[Administration, Depends(_part("administration"))]
 HealthService = Annotated[Health, Depends(_part("health"))]
