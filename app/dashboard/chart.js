@@ -6,9 +6,9 @@ const WIDTH = 320;
 const HEIGHT = 72;
 const GAP = 20000; // figures further apart are not joined
 
-/** Make a chart. `series`: [{name, style, of}], `of` reads a figure from a sample; `unit` is said after figures. */
-export function chart({ title, series, span, unit = "" }) {
-  const lines = series.map(({ style }) => ({ area: s("path", { class: `area ${style}` }), line: s("path", { class: `line-path ${style}` }), dot: s("circle", { class: `dot ${style}`, r: 3 }) }));
+/** Make a chart. `series`: [{name, style, of}], `of` reads a figure from a sample; `unit` is said after figures; `least`: of the scale. */
+export function chart({ title, series, span, unit = "", least = 1 }) {
+  const lines = series.map(({ style }) => ({ area: s("path", { class: `area ${style}` }), line: s("path", { class: `line-path ${style}` }) }));
   const picture = s(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", class: "plot", role: "img", "aria-label": title },
@@ -16,33 +16,38 @@ export function chart({ title, series, span, unit = "" }) {
     lines.map(({ area, line }) => [series.length === 1 ? area : null, line]),
   );
   const top = h("span", { class: "plot-top" });
+  const from = h("span", {});
   const values = series.map(({ style }) => h("span", { class: `value ${style}` }));
   const element = h(
     "figure",
     { class: "chart" },
     h("figcaption", {}, h("span", { class: "chart-title" }, title), series.map(({ name, style }, index) => h("span", { class: "legend" }, series.length > 1 ? [h("span", { class: `key ${style}`, "aria-hidden": "true" }), `${name} `] : null, values[index]))),
     h("div", { class: "plot-box" }, picture, top),
-    h("p", { class: "plot-span", "aria-hidden": "true" }, h("span", {}, `${span / 60000} min ago`), h("span", {}, "now")),
+    h("p", { class: "plot-span", "aria-hidden": "true" }, from, h("span", {}, "now")),
   );
 
   function draw(samples) {
     const now = Date.now();
-    const shown = samples.filter((sample) => sample.at > now - span - GAP);
+    // The first minutes fill the width, too.
+    const minutes = Math.min(span / 60000, Math.max(1, Math.ceil((now - (samples[0]?.at ?? now)) / 60000)));
+    const width = minutes * 60000;
+    say(from, `${minutes} min ago`);
+    const shown = samples.filter((sample) => sample.at > now - width - GAP);
     const highest = Math.max(0, ...shown.flatMap((sample) => series.map(({ of }) => of(sample))));
-    const scale = nice(highest);
+    const scale = nice(Math.max(highest, least));
     say(top, `${number(scale)}${unit}`);
-    series.forEach(({ of, name }, index) => {
-      const points = shown.map((sample) => ({ at: sample.at, x: WIDTH * (1 - (now - sample.at) / span), y: HEIGHT - 1 - (HEIGHT - 2) * (of(sample) / scale) }));
+    series.forEach(({ of }, index) => {
+      const points = shown.map((sample) => ({ at: sample.at, x: WIDTH * (1 - (now - sample.at) / width), y: HEIGHT - 1 - (HEIGHT - 2) * (of(sample) / scale) }));
       const { line, area } = lines[index];
       let path = "";
       let filled = "";
-      let from = null;
+      let joinedFrom = null;
       points.forEach((point, place) => {
         const before = points[place - 1];
         const joined = before && point.at - before.at < GAP;
-        if (!joined && from) filled += `L${before.x.toFixed(1)} ${HEIGHT}Z`;
+        if (!joined && joinedFrom) filled += `L${before.x.toFixed(1)} ${HEIGHT}Z`;
         if (!joined) {
-          from = point;
+          joinedFrom = point;
           filled += `M${point.x.toFixed(1)} ${HEIGHT}L${point.x.toFixed(1)} ${point.y.toFixed(1)}`;
         } else filled += `L${point.x.toFixed(1)} ${point.y.toFixed(1)}`;
         path += `${joined ? "L" : "M"}${point.x.toFixed(1)} ${point.y.toFixed(1)}`;
@@ -52,10 +57,9 @@ export function chart({ title, series, span, unit = "" }) {
       line.setAttribute("d", path);
       area.setAttribute("d", filled);
       say(values[index], shown.length ? `${number(of(shown.at(-1)))}${unit}` : "–");
-      void name;
     });
     const latest = shown.at(-1);
-    picture.setAttribute("aria-label", `${title}, last ${span / 60000} minutes: ${series.map(({ name, of }) => `${name} now ${latest ? number(of(latest)) : "unknown"}${unit}, at most ${number(Math.max(0, ...shown.map(of)))}`).join("; ")}`);
+    picture.setAttribute("aria-label", `${title}, last ${minutes} minutes: ${series.map(({ name, of }) => `${name} now ${latest ? number(of(latest)) : "unknown"}${unit}, at most ${number(Math.max(0, ...shown.map(of)))}`).join("; ")}`);
   }
 
   return { element, draw };
@@ -63,7 +67,6 @@ export function chart({ title, series, span, unit = "" }) {
 
 /** The next round figure: 1, 2 or 5 with zeros. */
 function nice(value) {
-  if (value <= 1) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  return [1, 2, 5, 10].map((step) => step * power).map((step) => Number(step.toPrecision(1))).find((step) => step >= value);
 }

@@ -79,12 +79,20 @@ export function refreshTimes(root = document) {
 
 function since(iso) {
   const seconds = (Date.now() - Date.parse(iso)) / 1000;
-  if (seconds < 0) return `in ${duration(-seconds)}`;
-  return seconds < 5 ? "just now" : `${duration(seconds)} ago`;
+  if (seconds < 0) return `in ${coarsely(-seconds)}`;
+  return seconds < 5 ? "just now" : `${coarsely(seconds)} ago`;
+}
+
+function coarsely(seconds) {
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} days`;
 }
 
 /** A span in its largest unit, or in two. */
 export function duration(seconds) {
+  if (seconds >= 0 && seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   const minutes = Math.floor(seconds / 60);

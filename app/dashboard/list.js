@@ -117,16 +117,17 @@ export class TaskList {
     say(parts.action, task.action);
     say(parts.message, told(task));
     parts.message.classList.toggle("is-error", Boolean(task.error));
-    const labels = this.showOwner ? [`owner ${task.owner?.slice(0, 6)}`, ...task.labels] : task.labels;
+    const { labels } = task;
     if (labels.join(" ") !== parts.labels.dataset.shown) {
       parts.labels.dataset.shown = labels.join(" ");
-      parts.labels.replaceChildren(...labels.slice(0, 3).map((label) => h("span", { class: "label" }, label)));
-      if (labels.length > 3) parts.labels.append(h("span", { class: "label" }, `+${labels.length - 3}`));
+      parts.labels.replaceChildren(...labels.slice(0, 2).map((label) => h("span", { class: "label" }, label)));
+      if (labels.length > 2) parts.labels.append(h("span", { class: "label more" }, `+${labels.length - 2}`));
     }
     parts.bar.firstChild.style.transform = `scaleX(${task.progress / 100})`;
     say(parts.percent, task.status === "PENDING" || task.status === "CANCELLED" ? "" : `${task.progress} %`);
     if (!before || before.created_at !== task.created_at || before.finished_at !== task.finished_at) {
       parts.time.replaceChildren(ago(task.finished_at ?? task.created_at));
+      if (this.showOwner && task.owner) parts.time.append(h("span", { class: "cell-owner", title: `owner ${task.owner}` }, "by ", h("code", {}, task.owner.slice(0, 6))));
     }
   }
 
@@ -164,9 +165,9 @@ export function told(task) {
     }
     return task.queue ? `waiting in ${task.queue.name}` : "waiting";
   }
-  if (task.message) return task.message;
   if (task.status === "COMPLETED" && task.started_at) {
     return `took ${duration((Date.parse(task.finished_at) - Date.parse(task.started_at)) / 1000)}`;
   }
+  if (task.message) return task.message;
   return task.attempt > 1 ? `attempt ${task.attempt}` : "";
 }

@@ -40,8 +40,9 @@ function drawHeader() {
       : null;
   show(
     HEADER,
-    h("div", { class: "bar-top" }, h("a", { class: "brand", href: guest && task ? location.pathname : "/dashboard" }, h("span", { class: "mark", "aria-hidden": "true" }), "Longhaul"), h("div", { class: "navs" }, nav(mine, "Tasks"), nav(theirs, "Operations")), h("div", { class: "tools" }, state(), themeButton(), helpButton(), guest ? null : account())),
+    h("div", { class: "bar-top" }, h("a", { class: "brand", href: guest && task ? location.pathname : "/dashboard" }, h("span", { class: "mark", "aria-hidden": "true" }), "Longhaul"), h("div", { class: "navs" }, nav(mine, "Tasks"), nav(theirs, "Operations")), h("div", { class: "tools" }, guest && !task ? null : state(), themeButton(), helpButton(), guest ? null : account())),
   );
+  HEADER.querySelector("a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 const isForOperators = (place) => ["/dashboard/all-tasks", "/dashboard/queues", "/dashboard/workers", "/dashboard/stalled", "/dashboard/dead-letters"].includes(place.path);

@@ -40,6 +40,7 @@ export function queuesView(main) {
     const rates = chart({
       title: "Rates",
       unit: "/s",
+      least: 0.1,
       span: SPAN,
       series: [
         { name: "in", style: "one", of: (sample) => sample.queues[queue.name]?.in_per_second ?? 0 },
@@ -211,7 +212,7 @@ export function deadLettersView(main) {
   async function read() {
     const { data } = await call("/v1/admin/dead-letters?limit=200");
     const some = data.items.length;
-    say(count, some ? `${number(some)}${some === 200 ? " oldest" : ""}` : "");
+    say(count, some ? `${some === 200 ? "the 200 oldest" : number(some)} ${some === 1 ? "letter" : "letters"}` : "");
     if (!some) return show(place, emptyState("No dead letters", "A task that fails for good leaves its sealed message here, with the reason, until somebody redrives or removes it."));
     if (list.parentNode !== place) show(place, list);
     keyed(list, data.items, (letter) => letter.id, entry, () => {});
@@ -221,7 +222,7 @@ export function deadLettersView(main) {
     const name = letter.action ?? "unreadable message";
     return h(
       "li",
-      { class: "card entry" },
+      { class: "card entry letter" },
       h(
         "div",
         { class: "entry-what" },

@@ -38,8 +38,9 @@ export function taskView(main, { taskId }) {
     const percent = h("p", { class: "percent" });
     const message = h("p", { class: "message" });
     const stops = h("ol", { class: "stops" });
-    journey.append(h("div", { class: "journey-head" }, message, percent), bar, stops);
-    return { done, marker, bar, percent, message, stops };
+    const leg = h("span", { class: "leg", "aria-hidden": "true" });
+    journey.append(h("div", { class: "journey-head" }, message, percent), h("div", { class: "way" }, leg, bar), stops);
+    return { done, marker, leg, bar, percent, message, stops };
   }
 
   function frame() {
@@ -54,7 +55,7 @@ export function taskView(main, { taskId }) {
     if (first) {
       frame();
       document.title = `${task.action} · Longhaul`;
-      if (!foreign) void readLogs();
+      if (!foreign && task.links?.logs) void readLogs();
     }
     draw(first);
     if (TERMINAL.has(task.status)) void readDeliveries();
@@ -81,7 +82,7 @@ export function taskView(main, { taskId }) {
       const focused = head.contains(document.activeElement) && document.activeElement.tagName === "H1";
       show(
         head,
-        byLink || !session.token ? null : h("p", { class: "crumb" }, h("a", { href: foreign ? "/dashboard/all-tasks" : "/dashboard" }, foreign ? "All tasks" : "Tasks")),
+        byLink || !session.token ? null : h("p", { class: "crumb" }, h("a", { href: foreign ? "/dashboard/all-tasks" : "/dashboard" }, h("span", { "aria-hidden": "true" }, "← "), foreign ? "All tasks" : "Tasks")),
         h("div", { class: "task-title" }, h("h1", { tabindex: "-1" }, task.action), statusBadge(task.status)),
         h("p", { class: "task-id" }, h("code", {}, task.task_id), h("button", { type: "button", class: "button quiet small", on: { click: () => copy(task.task_id, "Id") } }, "Copy id")),
         foreign ? h("p", { class: "hint" }, "Another user's task, as operators see it: no payload, no result.") : null,
@@ -96,11 +97,13 @@ export function taskView(main, { taskId }) {
   }
 
   function drawJourney() {
-    const { done, marker, bar, percent, message, stops } = parts;
+    const { done, marker, leg, bar, percent, message, stops } = parts;
     const status = task.status.toLowerCase();
     journey.dataset.status = status;
     done.style.transform = `scaleX(${task.progress / 100})`;
     marker.style.left = `${task.progress}%`;
+    marker.hidden = !task.started_at;
+    leg.classList.toggle("travelled", Boolean(task.started_at));
     bar.setAttribute("aria-valuenow", task.progress);
     bar.setAttribute("aria-valuetext", `${task.progress} %, ${statusWord(task.status)}`);
     say(percent, `${task.progress} %`);
@@ -165,7 +168,7 @@ export function taskView(main, { taskId }) {
 
   function drawFacts() {
     const rows = [
-      ["Attempt", task.attempt ? `${task.attempt}, failures allowed: ${task.max_attempts}` : `none yet, failures allowed: ${task.max_attempts}`],
+      ["Attempt", `${task.attempt || "none yet"}; given up after ${task.max_attempts} ${task.max_attempts === 1 ? "failure" : "failures"}`],
       task.queue ? ["Queue", task.queue.name + (task.queue.position ? `, place ${task.queue.position}` : "")] : null,
       ["Labels", task.labels.length ? h("span", { class: "labels" }, task.labels.map((label) => h("a", { class: "label", href: `/dashboard?label=${encodeURIComponent(label)}` }, label))) : "none"],
       task.worker ? ["Worker", h("code", {}, task.worker)] : null,
@@ -221,7 +224,7 @@ export function taskView(main, { taskId }) {
   // --- webhook deliveries
 
   async function readDeliveries() {
-    if (foreign || byLink) return;
+    if (foreign || byLink || !task.webhook) return;
     try {
       const { data } = await call(`/v1/workload/${taskId}/deliveries`, { token });
       if (disposed || !data.items?.length) return;
