@@ -16,7 +16,21 @@ from app.api.dependencies import Services
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
-from app.api.routes import actions, admin, control, dashboard, health, live, pages, results, status, submission
+from app.api.routes import (
+    actions,
+    admin,
+    control,
+    dashboard,
+    events,
+    health,
+    live,
+    pages,
+    results,
+    status,
+    submission,
+    tickets,
+)
+from app.api.showing import Documents
 from app.domain.errors import LonghaulError
 from app.resources import Resources, depth_limits, open_resources
 from app.security.sealing import Sealer
@@ -24,23 +38,42 @@ from app.security.tokens import TaskTokenIssuer, TokenVerifier
 from app.service.administration import Administration
 from app.service.dead_letters import DeadLetterDesk
 from app.service.health import Health
+from app.service.logs import Logs
 from app.service.results import Results
 from app.service.submission import Submissions
+from app.service.tickets import Tickets
 from app.service.watching import Watching
 from app.service.wiring import core_services
 from app.settings import Settings
 from app.store.census import Census
+from app.store.tickets import TicketStore
 from app.store.workers import Workers
 
 ROUTERS: Final = [
-    module.router for module in (submission, status, control, results, live, actions, admin, health, pages, dashboard)
+    module.router
+    for module in (
+        submission,
+        status,
+        control,
+        results,
+        live,
+        events,
+        tickets,
+        actions,
+        admin,
+        health,
+        pages,
+        dashboard,
+    )
 ]
+WITHOUT_HEAD: Final = frozenset({"/v1/workload/{task_id}/events"})
 ALLOWED_HEADERS: Final = [
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Last-Event-ID",
     "Prefer",
     "Range",
     "X-Request-ID",
@@ -55,6 +88,7 @@ EXPOSED_HEADERS: Final = [
     "Idempotent-Replayed",
     "Link",
     "Location",
+    "Preference-Applied",
     "Repr-Digest",
     "Retry-After",
     "WWW-Authenticate",
@@ -66,13 +100,15 @@ class Methods:
     """Which methods a path has, over all routes: what a 405 must say."""
 
     def at(self, path: str) -> list[str]:
-        """Return the methods served at a path, HEAD included wherever GET is."""
+        """Return the methods served at a path, HEAD included wherever GET is, but for event streams."""
         found: set[str] = set()
         for router in ROUTERS:
             for route in router.routes:
                 if isinstance(route, Route) and route.path_regex.match(path):
                     found |= route.methods or set()
-        return sorted(found | {"HEAD"} if "GET" in found else found)
+                    if "GET" in found and route.path not in WITHOUT_HEAD:
+                        found.add("HEAD")
+        return sorted(found)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -107,16 +143,7 @@ def create_app(settings: Settings) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=[
-                "Authorization",
-                "Content-Type",
-                "Idempotency-Key",
-                "If-None-Match",
-                "If-Range",
-                "Prefer",
-                "Range",
-                "X-Request-ID",
-            ],
+            allow_headers=ALLOWED_HEADERS,
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(RequestContext)
@@ -148,7 +175,15 @@ def _services(resources: Resources) -> Services:
         ),
         statuses=core.statuses,
         control=core.control,
-        watching=Watching(statuses=core.statuses, subscriptions=resources.subscriptions),
+        watching=Watching(
+            statuses=core.statuses,
+            subscriptions=resources.subscriptions,
+            logs=resources.logs,
+            max_watchers=settings.api.max_streams,
+        ),
+        tickets=Tickets(store=TicketStore(resources.redis), sealer=resources.sealer, statuses=core.statuses),
+        logs=Logs(statuses=core.statuses, logs=resources.logs),
+        documents=Documents(settings.public_url),
         results=Results(statuses=core.statuses, results=resources.results),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
         administration=Administration(

@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.store.connection import open_redis
 from app.store.listing import OwnerLists
 from app.store.subscriptions import Subscriptions
+from app.store.task_logs import TaskLogs
 from app.store.tasks import TaskStore
 
 START_SECONDS: Final = 10.0
@@ -44,6 +45,7 @@ class Resources:
     redis: Redis
     tasks: TaskStore
     lists: OwnerLists
+    logs: TaskLogs
     archive: Archive
     subscriptions: Subscriptions
     publishing: BrokerConnection
@@ -89,6 +91,7 @@ async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Reso
             redis=redis,
             tasks=tasks,
             lists=OwnerLists(redis),
+            logs=TaskLogs(redis),
             archive=archive,
             subscriptions=subscriptions,
             publishing=publishing,

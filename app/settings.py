@@ -101,6 +101,9 @@ class ApiSettings(Section):
     port: int = Field(default=8000, ge=1, le=65535)
     max_body_bytes: int = Field(default=65_536, ge=1024, description="Of a submission.")
     shutdown_seconds: int = Field(default=10, ge=1, description="How long open requests may take to end.")
+    max_streams: int = Field(
+        default=10_000, ge=1, description="WebSockets, event streams and long polls that a process has open at once."
+    )
 
 
 class LogSettings(Section):
@@ -149,6 +152,10 @@ class Settings(Section):
     result_ttl_hours: int = Field(default=168, ge=1)
     task_token_ttl_hours: int = Field(default=168, ge=1)
     publish_timeout_seconds: float = Field(default=3.0, gt=0, le=30, description="For a publisher confirm.")
+    max_poll_wait_seconds: int = Field(
+        default=50, ge=0, le=290, description="For a status with `Prefer: wait`; below the proxy's patience."
+    )
+    max_submit_wait_seconds: int = Field(default=8, ge=0, le=290, description="For a submission with `Prefer: wait`.")
     shutdown_seconds: int = Field(default=30, ge=1, description="How long a stopping worker lets jobs end.")
 
     consumer_handover_seconds: float = Field(

@@ -39,6 +39,7 @@ from workers.lease import Lease
 from workers.outcome import AttemptFailed, Result
 from workers.registry import Handler
 from workers.reporting import LeaseReporter
+from workers.task_log import TaskLog
 
 HANDLER_TASK: Final = "handler"
 """The name of the asyncio tasks that run handlers."""
@@ -85,6 +86,7 @@ class Attempt:
         self._handler = handler
         self._claimed = claimed
         self._lease = Lease(desk.tasks, desk.archive, desk.sealer, envelope, claimed, worker=desk.worker)
+        self._log = TaskLog(desk.logs, envelope.task_id, envelope.run, claimed.token)
         self._guard = Guard(desk, delivery, self._lease)
 
     async def run(self) -> None:
@@ -96,6 +98,7 @@ class Attempt:
         try:
             with self._desk.roster.listing(self._lease):
                 outcome = Cancelled() if claimed.cancel_requested else await self._outcome()
+            await self._log.finish()  # every line comes before the end
             match outcome:
                 case Finished(result):
                     await self._end(TaskStatus.COMPLETED, result=result)
@@ -111,6 +114,7 @@ class Attempt:
         finally:
             for task in (beats, hand_over):
                 task.cancel()
+            await self._log.close()
             await asyncio.gather(beats, hand_over, return_exceptions=True)
 
     async def _outcome(self) -> Outcome:
@@ -168,7 +172,7 @@ class Attempt:
     async def _result(self, workspace: Path, asked_to_stop: asyncio.Event) -> Result:
         desk, envelope = self._desk, self._lease.envelope
         params = self._params()
-        reporter = LeaseReporter(self._lease, desk.results)
+        reporter = LeaseReporter(self._lease, desk.results, self._log)
         context = JobContext(
             task_id=envelope.task_id,
             attempt=self._claimed.attempt,

@@ -12,6 +12,7 @@ from app.security.sealing import Sealer
 from app.service.ending import Endings
 from app.settings import Dataset
 from app.store.listing import OwnerLists
+from app.store.task_logs import TaskLogs
 from app.store.tasks import TaskStore
 from workers.executors.process import ProcessExecutor
 from workers.heartbeat import Roster
@@ -25,6 +26,7 @@ class Desk:
     worker: str
     tasks: TaskStore
     lists: OwnerLists
+    logs: TaskLogs
     archive: Archive
     publisher: Publisher
     endings: Endings

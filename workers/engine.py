@@ -102,6 +102,7 @@ class Engine:
             worker=worker,
             tasks=resources.tasks,
             lists=resources.lists,
+            logs=resources.logs,
             archive=resources.archive,
             publisher=resources.publisher,
             endings=core.endings,

@@ -6,16 +6,20 @@ report goes to the lease, in the engine, which alone writes to the store.
 """
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.domain.log_line import LogLevel, LogRecord
 from app.settings import Dataset
 from workers.outcome import Result, presentable
 
 MAX_CHECKPOINT_BYTES = 65_536
+MAX_LOG_LINE = 2000
+MAX_LOG_LINES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,7 @@ class Reporter(Protocol):
     def progress(self, percent: int, message: str | None) -> None: ...
     async def commit(self, checkpoint: Any) -> None: ...
     async def save(self, path: Path, content_type: str | None, filename: str | None) -> Result: ...
+    def log(self, records: list[LogRecord]) -> None: ...
 
 
 class BlockingReporter(Protocol):
@@ -48,6 +53,7 @@ class BlockingReporter(Protocol):
     def progress(self, percent: int, message: str | None) -> None: ...
     def commit(self, checkpoint: Any) -> None: ...
     def save(self, path: Path, content_type: str | None, filename: str | None) -> Result: ...
+    def log(self, records: list[LogRecord]) -> None: ...
 
 
 class _Attempt:
@@ -77,6 +83,18 @@ class Job(_Attempt):
             message: One line for the person who waits, cut at 500 characters; None keeps the last one.
         """
         self._reporter.progress(_percent(fraction), _line(message))
+
+    async def log(self, message: str, level: str = "info") -> None:
+        """Write a line into the task's log, for the person who follows it. Cheap: lines are written in batches.
+
+        Args:
+            message: Lines of 2000 characters at most, 100 of them; the last 1000 lines of a task are kept.
+            level: `debug`, `info`, `warning` or `error`.
+
+        Raises:
+            ValueError: There is no such level.
+        """
+        self._reporter.log(log_records(message, level))
 
     async def commit(self, checkpoint: Any) -> None:
         """Store a checkpoint: once this returns, a later attempt starts from here.
@@ -112,6 +130,10 @@ class BlockingJob(_Attempt):
         """Report how far the work is; see `Job.progress`."""
         self._reporter.progress(_percent(fraction), _line(message))
 
+    def log(self, message: str, level: str = "info") -> None:
+        """Write a line into the task's log; see `Job.log`."""
+        self._reporter.log(log_records(message, level))
+
     def commit(self, checkpoint: Any) -> None:
         """Store a checkpoint; see `Job.commit`."""
         self._reporter.commit(checkpoint)
@@ -134,6 +156,17 @@ def checkpoint_bytes(checkpoint: Any) -> bytes:
     if len(plain) > MAX_CHECKPOINT_BYTES:
         raise ValueError(f"a checkpoint has {MAX_CHECKPOINT_BYTES} bytes at most, and this one {len(plain)}")
     return plain
+
+
+def log_records(message: str, level: str) -> list[LogRecord]:
+    """Return what a handler says as lines of a log, now.
+
+    Raises:
+        ValueError: There is no such level.
+    """
+    now, weight = time.time_ns() // 1_000_000, LogLevel(level)
+    lines = message.splitlines()[:MAX_LOG_LINES] or [""]
+    return [LogRecord(now, weight, presentable(line, MAX_LOG_LINE)) for line in lines]
 
 
 def _percent(fraction: float) -> int:

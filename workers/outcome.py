@@ -66,9 +66,9 @@ class AttemptFailed(LonghaulError):
         self.wait = wait
 
 
-def presentable(text: str) -> str:
+def presentable(text: str, length: int = MAX_DETAIL) -> str:
     """Return a handler's words as they can be stored and shown: 500 characters at most, and no half of a surrogate."""
-    return text[:MAX_DETAIL].encode(errors="replace").decode()
+    return text[:length].encode(errors="replace").decode()
 
 
 def failure(error: BaseException) -> LonghaulError:

@@ -7,10 +7,10 @@ nesting that is deep enough to hurt a parser. Only then does the model see the b
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from app.domain.action import Action, ActionCatalogue
@@ -27,6 +27,7 @@ MAX_DEPTH: Final = 32
 MEDIA_TYPE: Final = re.compile(r'application/json(\s*;\s*charset\s*=\s*("utf-8"|utf-8))?', re.IGNORECASE | re.ASCII)
 RANGES: Final = ("application/json", "application/*", "*/*")
 """What may stand in an `Accept` for JSON, the most exact one first."""
+STREAM_RANGES: Final = ("text/event-stream", "text/*", "*/*")
 REFUSED_WEIGHT: Final = re.compile(r"q=0(\.0{0,3})?")
 STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
@@ -77,15 +78,29 @@ def require_json_accepted(request: Request) -> None:
     Raises:
         NotAcceptable: Its `Accept` names other types only.
     """
+    if not _is_accepted(request, RANGES):
+        raise NotAcceptable
+
+
+def require_stream_accepted(request: Request) -> None:
+    """Check that the caller takes an event stream, or JSON, which the events are.
+
+    Raises:
+        NotAcceptable: Its `Accept` names other types only.
+    """
+    if not _is_accepted(request, STREAM_RANGES) and not _is_accepted(request, RANGES):
+        raise NotAcceptable("Only text/event-stream is served here.")
+
+
+def _is_accepted(request: Request, ranges: tuple[str, ...]) -> bool:
     accept = ",".join(request.headers.getlist("accept"))
     if not accept.strip():
-        return
+        return True
     wanted: dict[str, bool] = {}
     for part in accept.split(","):
         media_type, *parameters = (piece.strip(" \t").lower() for piece in part.split(";"))
         wanted[media_type] = not any(REFUSED_WEIGHT.fullmatch(parameter) for parameter in parameters)
-    if not next((wanted[one] for one in RANGES if one in wanted), False):
-        raise NotAcceptable
+    return next((wanted[one] for one in ranges if one in wanted), False)
 
 
 def parse(body: bytes) -> Any:
@@ -157,6 +172,30 @@ def validated(body: bytes, catalogue: ActionCatalogue) -> Action:
         raise ValidationFailed("The body is not a valid submission.", errors=wrong) from None
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def model_from(body: bytes, model: type[Model]) -> Model:
+    """Return what a body says, as a model.
+
+    Raises:
+        ValidationFailed: It is not that; each field at fault is named.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        wrong = [
+            FieldError(pointer=_pointer(one["loc"]), detail=_sentence(one)) for one in error.errors(include_url=False)
+        ]
+        raise ValidationFailed("The body is not valid.", errors=wrong) from None
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "Unknown field."
+    return f"{error['msg'].removeprefix('Value error, ')}."
+
+
 def _field_error(error: Mapping[str, Any], catalogue: ActionCatalogue) -> FieldError:
     known = ", ".join(catalogue.names)
     match error["type"]:
@@ -164,11 +203,8 @@ def _field_error(error: Mapping[str, Any], catalogue: ActionCatalogue) -> FieldE
             return FieldError(pointer="#/action", detail=f"Unknown action. Known: {known}.")
         case "union_tag_not_found":
             return FieldError(pointer="#/action", detail=f"An action is required. Known: {known}.")
-        case "extra_forbidden":
-            return FieldError(pointer=_pointer(error["loc"][1:]), detail="Unknown field.")
         case _:
-            message = error["msg"].removeprefix("Value error, ")
-            return FieldError(pointer=_pointer(error["loc"][1:]), detail=f"{message}.")
+            return FieldError(pointer=_pointer(error["loc"][1:]), detail=_sentence(error))
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:

@@ -1,7 +1,7 @@
 """What routes are given, by name. Everything was opened at the start and hangs on the application's state."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
+from app.api.showing import Documents
 from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
@@ -16,9 +17,11 @@ from app.security.tokens import TokenVerifier
 from app.service.administration import Administration
 from app.service.control import Control
 from app.service.health import Health
+from app.service.logs import Logs
 from app.service.results import Results
 from app.service.status import Statuses
 from app.service.submission import Submissions
+from app.service.tickets import Tickets
 from app.service.watching import Watching
 from app.settings import Settings
 
@@ -38,6 +41,9 @@ class Services:
     statuses: Statuses
     control: Control
     watching: Watching
+    tickets: Tickets
+    logs: Logs
+    documents: Documents
     results: Results
     health: Health
     administration: Administration
@@ -50,7 +56,7 @@ def _part(name: str) -> Callable[[HTTPConnection], Any]:
     return part
 
 
-def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
+async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
     """Return who sent these Authorization headers (RFC 6750, section 2.1).
 
     Raises:
@@ -64,21 +70,39 @@ def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Princ
     return verifier.verify(token.strip())
 
 
-def _caller_with(scope: Scope) -> Callable[[Request], Principal]:
+def _caller_with(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Make what finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
 
     On a task's path a task token comes through here; that it opens another task is seen where the task is read.
     """
 
-    def caller(request: Request) -> Principal:
+    async def caller(request: Request) -> Principal:
         services: Services = request.app.state.services
-        principal = bearer_principal(services.verifier, request.headers.getlist("authorization"))
+        principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
         authorize(principal, scope, task_id=principal.only_task if "task_id" in request.path_params else None)
-        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
-            raise HeadersTooLarge
+        require_small_headers(request)
         return principal
 
     return caller
+
+
+async def _any_reader(request: Request) -> Principal:
+    """Find out who calls a route that a task token may use, too, for its own task: the route sees to that."""
+    services: Services = request.app.state.services
+    principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
+    authorize(principal, Scope.READ, task_id=principal.only_task)
+    require_small_headers(request)
+    return principal
+
+
+def require_small_headers(request: Request) -> None:
+    """Check that the header fields are not too many.
+
+    Raises:
+        HeadersTooLarge: They are.
+    """
+    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge
 
 
 def path_task_id(task_id: str) -> UUID:
@@ -113,6 +137,7 @@ def idempotency_key_of(values: list[str]) -> str | None:
 Submitter = Annotated[Principal, Depends(_caller_with(Scope.SUBMIT))]
 Reader = Annotated[Principal, Depends(_caller_with(Scope.READ))]
 Administrator = Annotated[Principal, Depends(_caller_with(Scope.ADMIN))]
+AnyReader = Annotated[Principal, Depends(_any_reader)]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
@@ -120,6 +145,9 @@ SubmissionService = Annotated[Submissions, Depends(_part("submissions"))]
 StatusService = Annotated[Statuses, Depends(_part("statuses"))]
 ControlService = Annotated[Control, Depends(_part("control"))]
 WatchingService = Annotated[Watching, Depends(_part("watching"))]
+TicketService = Annotated[Tickets, Depends(_part("tickets"))]
+DocumentTexts = Annotated[Documents, Depends(_part("documents"))]
+LogService = Annotated[Logs, Depends(_part("logs"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
 AdministrationService = Annotated[Administration, Depends(_part("administration"))]
 HealthService = Annotated[Health, Depends(_part("health"))]

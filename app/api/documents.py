@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from app.api.errors import MEDIA_TYPE, REALM, STATUS
 from app.domain.action import ActionCatalogue
 from app.domain.lifecycle import TaskStatus
+from app.domain.log_line import LogLevel
 from app.domain.problem import Problem
 from app.domain.task import StatusDocument
 
@@ -33,8 +34,20 @@ SUBMISSION_BODY: Final[Fragment] = {
             "in": "header",
             "description": "Names the task, together with the caller: repeating the request gives the same task.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-        }
+        },
+        {
+            "name": "Prefer",
+            "in": "header",
+            "description": "`wait=N`: answer 200 if the task ends within N seconds (RFC 7240).",
+            "schema": {"type": "string"},
+        },
     ],
+}
+PREFERENCE_APPLIED: Final[Fragment] = {
+    "Preference-Applied": {
+        "description": "`wait=N`, with the seconds that were allowed.",
+        "schema": {"type": "string", "pattern": "^wait=[0-9]+$"},
+    }
 }
 ACCEPTED_RESPONSE: Final[Fragment] = {
     "description": "Accepted: the task will run.",
@@ -42,13 +55,73 @@ ACCEPTED_RESPONSE: Final[Fragment] = {
         "Location": {"description": "Where the task's status is read.", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds until it is worth asking.", "schema": {"type": "integer"}},
         "Idempotent-Replayed": {"description": "The task was there already.", "schema": {"const": "true"}},
+        **PREFERENCE_APPLIED,
     },
     "content": {"application/json": {"schema": {"$ref": REF.format(model="Accepted")}}},
 }
+ENDED_RESPONSE: Final[Fragment] = ACCEPTED_RESPONSE | {
+    "description": "With `Prefer: wait`: accepted, and ended in that time."
+}
 STATUS_PARAMETERS: Final[Fragment] = {
     "parameters": [
-        {"name": "If-None-Match", "in": "header", "description": "The last ETag.", "schema": {"type": "string"}}
+        {"name": "If-None-Match", "in": "header", "description": "The last ETag.", "schema": {"type": "string"}},
+        {
+            "name": "Prefer",
+            "in": "header",
+            "description": "`wait=N`: answer when the task has ended, or with If-None-Match when it has changed, "
+            "and in N seconds at the latest (RFC 7240).",
+            "schema": {"type": "string"},
+        },
     ]
+}
+EVENTS_PARAMETERS: Final[Fragment] = {
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "Where to go on: the id of the last event that was seen.",
+            "schema": {"type": "string"},
+        }
+    ],
+    "security": [{"bearer": []}, {"ticket": []}],
+}
+EVENT_RESPONSES: Final[dict[int | str, Fragment]] = {
+    200: {
+        "description": "`event: status` with a status document, `event: log` with a log line; ids are "
+        "`<seq>.<line>`. It ends after the terminal document.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "Last-Event-ID has seen the end: do not come again."},
+}
+LOG_PARAMETERS: Final[Fragment] = {
+    "parameters": [
+        {
+            "name": "after",
+            "in": "query",
+            "description": "Only lines with a higher number.",
+            "schema": {"type": "integer", "minimum": 0, "default": 0},
+        },
+        {
+            "name": "limit",
+            "in": "query",
+            "description": "How many at most; the first ones.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 1000},
+        },
+    ]
+}
+LOG_RESPONSE: Final[Fragment] = {
+    "description": "The lines that are kept, in order.",
+    "content": {"application/json": {"schema": {"$ref": REF.format(model="TaskLog")}}},
+}
+TICKET_BODY: Final[Fragment] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": REF.format(model="TicketOrder")}}},
+    }
+}
+TICKET_RESPONSE: Final[Fragment] = {
+    "description": "The ticket.",
+    "content": {"application/json": {"schema": {"$ref": REF.format(model="Ticket")}}},
 }
 LIST_PARAMETERS: Final[Fragment] = {
     "parameters": [
@@ -155,7 +228,10 @@ def install_openapi(app: FastAPI, catalogue: ActionCatalogue) -> None:
             )
             components = document.setdefault("components", {})
             components["schemas"] = _schemas(catalogue)
-            components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+            components["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+            }
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _complete(operation, secured=path.startswith("/v1/"))
@@ -171,7 +247,7 @@ def _complete(operation: Fragment, *, secured: bool) -> None:
     if "HTTPValidationError" in str(answers.get("422")):  # a path id that is none is a 404
         del answers["422"]
     if secured:
-        operation["security"] = [{"bearer": []}]
+        operation.setdefault("security", [{"bearer": []}])
         answers |= {str(status): _problem(status) for status in EVERYWHERE}
 
 
@@ -194,6 +270,48 @@ def _schemas(catalogue: ActionCatalogue) -> dict[str, Any]:
                 "properties": {"task_token": {"type": "string", "description": "Opens this task only."}},
             },
         ]
+    }
+    schemas["LogLine"] = {
+        "type": "object",
+        "required": ["task_id", "line", "time", "level", "message"],
+        "properties": {
+            "task_id": {"type": "string", "format": "uuid"},
+            "line": {"type": "integer", "minimum": 1, "description": "Rises over all attempts."},
+            "time": {"type": "string", "format": "date-time"},
+            "level": {"enum": [level.value for level in LogLevel]},
+            "message": {"type": "string"},
+        },
+    }
+    schemas["TaskLog"] = {
+        "type": "object",
+        "required": ["items"],
+        "properties": {"items": {"type": "array", "items": {"$ref": REF.format(model="LogLine")}}},
+    }
+    schemas["TicketOrder"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["kind"],
+        "properties": {
+            "kind": {
+                "enum": ["ws", "sse"],
+                "description": "`ws` opens one WebSocket, once, within 60 s; `sse` event streams, for 15 min.",
+            },
+            "task_id": {
+                "type": "string",
+                "format": "uuid",
+                "description": "The one task that it opens; without it, a `ws` ticket opens all of the caller's.",
+            },
+        },
+        "if": {"properties": {"kind": {"const": "sse"}}},
+        "then": {"required": ["task_id"]},
+    }
+    schemas["Ticket"] = {
+        "type": "object",
+        "required": ["ticket", "expires_at"],
+        "properties": {
+            "ticket": {"type": "string", "description": "For `?ticket=`."},
+            "expires_at": {"type": "string", "format": "date-time"},
+        },
     }
     schemas["TaskPage"] = {
         "type": "object",

@@ -1,6 +1,7 @@
 """A task as an HTTP answer: the status document, its validators, and its headers."""
 
 import json
+from collections import OrderedDict
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -9,7 +10,28 @@ from starlette.responses import Response
 from app.domain.task import StatusDocument, Task
 
 RETRY_AFTER_SECONDS: Final = 5
+WRITTEN: Final = 1000
+"""How many documents are kept as text."""
 CACHE_HEADERS: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Prefer"}
+
+
+class Documents:
+    """Status documents as text, each written once for all readers who are sent the same state."""
+
+    def __init__(self, public_url: str) -> None:
+        self._public_url = public_url
+        self._written: OrderedDict[int, tuple[Task, str]] = OrderedDict()
+
+    def text(self, task: Task) -> str:
+        """Return the document of this very object."""
+        known = self._written.get(id(task))
+        if known is not None:  # the object is kept with its text: nothing else can have its id
+            return known[1]
+        text = StatusDocument.of(task, public_url=self._public_url).model_dump_json(exclude_none=True)
+        self._written[id(task)] = (task, text)
+        if len(self._written) > WRITTEN:
+            self._written.popitem(last=False)
+        return text
 
 
 def document(task: Task, *, public_url: str) -> dict[str, Any]:
@@ -23,10 +45,17 @@ def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | No
     return Response(body, status, headers=headers, media_type="application/json")
 
 
-def status_response(request: Request, task: Task, *, public_url: str) -> Response:
+def etag_of(task: Task) -> str:
+    """Return the entity tag of a task's document."""
+    return f'W/"{task.seq}"'
+
+
+def status_response(
+    request: Request, task: Task, *, public_url: str, headers: dict[str, str] | None = None
+) -> Response:
     """Return a task's document, or 304 if the caller has it already (RFC 9110, section 13.1.2)."""
-    etag = f'W/"{task.seq}"'
-    headers = {"ETag": etag, **CACHE_HEADERS}
+    etag = etag_of(task)
+    headers = {"ETag": etag, **CACHE_HEADERS, **(headers or {})}
     if not task.status.is_terminal:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if matches(request.headers.getlist("if-none-match"), etag):

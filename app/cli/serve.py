@@ -10,7 +10,6 @@ from app.settings import load_settings
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; LONGHAUL_* overrides it.")]
 
-MAX_WEBSOCKET_MESSAGE = 4096
 DAY = 86_400
 
 
@@ -29,8 +28,7 @@ def serve(
 
     Example: longhaul serve --config /etc/longhaul/config.yaml
     """
-    import uvicorn  # noqa: PLC0415  # `longhaul --help` stays quick
-
+    from app.api.server import ApiServer  # noqa: PLC0415  # `longhaul --help` stays quick
     from app.main import create_app  # noqa: PLC0415
     from app.observability.crash_points import arm_crash_point  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
@@ -38,22 +36,8 @@ def serve(
     settings = load_settings(config)
     configure_logging(settings.log)
     arm_crash_point(development=settings.development)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host=host or settings.api.host,
-            port=port or settings.api.port,
-            loop="uvloop",
-            http="httptools",
-            ws="websockets-sansio",
-            ws_max_size=MAX_WEBSOCKET_MESSAGE,
-            ws_per_message_deflate=False,  # about 316 KiB for each socket
-            lifespan="on",
-            log_config=None,
-            access_log=False,  # ours says more
-            server_header=False,
-            timeout_graceful_shutdown=settings.api.shutdown_seconds,
-        )
+    server = ApiServer(
+        create_app(settings), settings.api, host=host or settings.api.host, port=port or settings.api.port
     )
     server.run()
     if not server.started:

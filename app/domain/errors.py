@@ -156,6 +156,16 @@ class QueueFull(Unavailable):
     slug = "queue-full"
 
 
+class Overloaded(Unavailable):
+    """This process has as much to do as it can take on."""
+
+    slug = "overloaded"
+
+
+class Restarting(Overloaded):
+    """This process is about to stop; another one answers."""
+
+
 class StoreUnavailable(Unavailable):
     """The state store does not answer at the moment."""
 

@@ -125,6 +125,7 @@ class StatusDocument(BaseModel):
         """
         path = f"/v1/workload/{task.id}"
         links = {"self": Link(href=status_path(task.id))}
+        links |= {name: Link(href=f"{path}/{name}") for name in ("events", "logs")}
         file = task.result if task.status is TaskStatus.COMPLETED else None
         if not task.status.is_terminal or task.status is TaskStatus.CANCELLED:
             links["cancel"] = Link(href=f"{path}/cancel")

@@ -1,7 +1,8 @@
 """Status: read one task, or list one's own. The store answers, and the archive for what Redis does not hold."""
 
+import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,8 @@ from app.store.tasks import TaskStore
 
 STRETCH: Final = 200
 """How many tasks are read at once while a list is filtered."""
+LOOK: Final = 1000
+"""Of how many tasks it is asked at once whether they are alive."""
 EXPIRED_AFTER: Final = timedelta(minutes=10)
 """A listed id without a task is that of a submission under way, or, when it is older than this, of an expired task."""
 
@@ -86,6 +89,45 @@ class Statuses:
         if task is None or task.owner_id != owner_id(owner):
             raise NotFound
         return task
+
+    async def newest_living(self, owner: str, *, limit: int) -> list[Task]:
+        """Return an owner's newest tasks that have not ended, newest first.
+
+        Args:
+            owner: The owner's digest.
+            limit: How many at most.
+        """
+        living: list[UUID] = []
+        offset = 0
+        while len(living) < limit:
+            ids = [task_id for task_id, _ in await self._lists.stretch(owner, newest=None, offset=offset, count=LOOK)]
+            alive = await self._tasks.are_living(ids) if ids else []
+            living += [task_id for task_id, is_alive in zip(ids, alive, strict=True) if is_alive]
+            if len(ids) < LOOK:
+                break
+            offset += LOOK
+        tasks = await self._tasks.find_many(living[:limit]) if living else []
+        return [task for task in tasks if task is not None and not task.status.is_terminal]
+
+    async def states_of(self, owner: str, task_ids: Sequence[UUID], *, only_ended: bool) -> list[Task]:
+        """Return some of an owner's tasks as they are, those that are not known any more left out.
+
+        Args:
+            owner: The owner's digest.
+            task_ids: The tasks.
+            only_ended: Leave out those that are listed as living, which is quickly seen.
+        """
+        tasks: list[Task] = []
+        for start in range(0, len(task_ids), LOOK):
+            ids = task_ids[start : start + LOOK]
+            if only_ended:
+                ids = [one for one, alive in zip(ids, await self._tasks.are_living(ids), strict=True) if not alive]
+            found = await self._tasks.find_many(ids) if ids else []
+            missing = [task_id for task_id, task in zip(ids, found, strict=True) if task is None]
+            rows = await asyncio.gather(*map(self._archive.find, missing))
+            tasks += [task for task in found if task is not None]
+            tasks += [row.task for row in rows if isinstance(row, EndedTask)]
+        return [task for task in tasks if task.owner_id == owner]
 
     async def page(self, wanted: Filter, *, principal: Principal, limit: int, cursor: str | None) -> Page:
         """Return the caller's tasks, newest first, tasks of the same millisecond by falling id; archived ones, too.

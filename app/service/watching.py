@@ -1,84 +1,443 @@
 """Watching: a snapshot first, then only what is newer, and of that only the latest.
 
-Of a task nobody has asked for yet, only the newest state waits: memory is bounded, and a slow reader costs nobody else.
+A feed is what waits for one reader. Of each task only the newest document waits, and of log lines a bounded number:
+memory is bounded, and a slow reader costs nobody else. What was missed is read again: after the subscription has been
+interrupted at once, and else with the heartbeats, for Redis may have been emptied under a connection that stayed open.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+import random
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
+from app.domain.errors import NotFound, Overloaded, Restarting, Unauthorized, Unavailable
+from app.domain.log_line import LogLine
 from app.domain.task import Task
-from app.security.principal import Principal
+from app.security.principal import Principal, Scope, authorize
 from app.service.status import Statuses
+from app.store.keys import owner_id
 from app.store.subscriptions import Subscriptions
+from app.store.task_logs import TaskLogs
+
+HEARTBEAT_SECONDS: Final = 15.0
+RETRY_SECONDS: Final = 1.0
+"""After which a server that is away is asked again, with jitter."""
+LINES_AT_ONCE: Final = 100
+"""How many log lines wait for a reader; of one task, more are read from the store when the reader comes to them."""
+NEWEST_LIVING: Final = 200
+"""How many living tasks a reader of all is told at first."""
+REMEMBERED: Final = 20_000
+"""Of how many tasks it is known which state a reader of all has seen; about 150 bytes each."""
+YEAR: Final = 366 * 86_400.0
+
+
+class Heartbeat:
+    """Nothing to tell but that the connection is alive."""
+
+
+HEARTBEAT: Final = Heartbeat()
+
+Event = Task | LogLine | Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a reader who comes again has seen before."""
+
+    seq: int
+    line: int
 
 
 class Watching:
     """Follows tasks on behalf of their owners."""
 
-    def __init__(self, *, statuses: Statuses, subscriptions: Subscriptions) -> None:
+    def __init__(self, *, statuses: Statuses, subscriptions: Subscriptions, logs: TaskLogs, max_watchers: int) -> None:
+        """Take what is watched.
+
+        Args:
+            statuses: Reads snapshots.
+            subscriptions: Tell what is new.
+            logs: The tasks' logs.
+            max_watchers: How many feeds may be open at once.
+        """
         self._statuses = statuses
         self._subscriptions = subscriptions
+        self._logs = logs
+        self._max_watchers = max_watchers
+        self._feeds: set[_Feed] = set()
+        self._stopping = False
 
     @asynccontextmanager
-    async def watch(self, task_id: UUID, *, principal: Principal) -> AsyncIterator[AsyncIterator[Task]]:
-        """Follow a task until it has ended: its state as it is, then every newer one that the reader is in time for.
+    async def task(
+        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None, scope: Scope = Scope.READ
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """Follow a task until it has ended: the task as it is, its log, then every newer state that the reader is in
+        time for, and every line. Each line that was written comes before the end; of a task that has ended already, a
+        reader who comes for the first time is told only that.
 
         Args:
             task_id: The task.
             principal: Who asks.
+            seen: What the reader has seen before: no older state and no earlier line comes again.
+            scope: What the caller's token must cover.
 
         Raises:
             NotFound, InsufficientScope: As for `Statuses.read`; before anything is subscribed to.
             StoreUnavailable: Redis does not answer.
+            Overloaded: This process has as many readers as it may.
+
+        The iterator raises Unauthorized once the caller's token has expired, and Restarting when the process stops.
         """
-        task = await self._statuses.read(task_id, principal=principal)
-        latest = _Latest(task_id)
-        async with (
-            self._subscriptions.listening(task.owner_id, latest),
-            aclosing(self._states(task_id, principal, latest)) as states,
-        ):
-            yield states
+        task = await self._statuses.read(task_id, principal=principal, scope=scope)
+        feed = _TaskFeed(task_id, principal, scope, self._statuses, self._logs, seen)
+        async with self._open(feed, task.owner_id, principal, task_id) as events:
+            yield events
 
-    async def _states(self, task_id: UUID, principal: Principal, latest: "_Latest") -> AsyncGenerator[Task]:
-        seen = 0
-        while True:
-            if latest.must_read:
-                latest.must_read = False
-                latest.take(await self._statuses.read(task_id, principal=principal))
-            task = latest.task
-            if task is not None and task.seq > seen:
-                seen = task.seq
-                yield task
-                if task.status.is_terminal:
-                    return
-            else:
-                await latest.wait()
+    @asynccontextmanager
+    async def everything(self, *, principal: Principal) -> AsyncIterator[AsyncIterator[Event]]:
+        """Follow all of the caller's tasks: the newest 200 living ones, then whatever happens to any, without an end.
+
+        Raises:
+            InsufficientScope: The caller may not read.
+            StoreUnavailable, Overloaded: As for `task`; and so are the iterator's errors.
+        """
+        owner = owner_id(authorize(principal, Scope.READ))
+        async with self._open(_OwnerFeed(owner, self._statuses), owner, principal, None) as events:
+            yield events
+
+    async def wait(
+        self,
+        task_id: UUID,
+        *,
+        principal: Principal,
+        seconds: float,
+        enough: Callable[[Task], bool],
+        scope: Scope = Scope.READ,
+    ) -> Task:
+        """Return the task as soon as it is as wanted, or as it is when the time is over or the process stops.
+
+        Args:
+            task_id: The task.
+            principal: Who asks.
+            seconds: For how long at most.
+            enough: Whether the task is as wanted.
+            scope: What the caller's token must cover.
+
+        Raises:
+            NotFound, InsufficientScope, StoreUnavailable, Overloaded: As for `task`.
+        """
+        task = await self._statuses.read(task_id, principal=principal, scope=scope)
+        if enough(task):
+            return task
+        feed = _TaskFeed(task_id, principal, scope, self._statuses, None, None)
+        with suppress(TimeoutError, Restarting, Unauthorized):
+            async with (
+                asyncio.timeout(seconds),
+                self._open(feed, task.owner_id, principal, task_id) as events,
+            ):
+                async for event in events:
+                    if isinstance(event, Task):
+                        task = event
+                        if enough(task):
+                            break
+        return task
+
+    def stop(self) -> None:
+        """End all feeds, and open no more: the process is about to stop."""
+        self._stopping = True
+        for feed in self._feeds:
+            feed.stop(Restarting())
+
+    @asynccontextmanager
+    async def _open(
+        self, feed: "_Feed", owner: str, principal: Principal, task_id: UUID | None
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        if self._stopping:
+            raise Restarting
+        if len(self._feeds) >= self._max_watchers:
+            raise Overloaded("This process has as many open streams as it may.")
+        self._feeds.add(feed)
+        try:
+            async with self._subscriptions.listening(owner, feed, task_id=task_id):
+                await feed.start(principal)
+                async with aclosing(feed.events()) as events:
+                    yield events
+        finally:
+            feed.close()
+            self._feeds.discard(feed)
 
 
-class _Latest:
-    """The newest known state of one task."""
+class _Feed(ABC):
+    """What waits for one reader. It is told by callbacks, and handed on in the reader's own time."""
 
-    def __init__(self, task_id: UUID) -> None:
-        self.task_id = task_id
-        self.task: Task | None = None
-        self.must_read = True
-        self._changed = asyncio.Event()
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._heart: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._ended_by: Exception | None = None
+        self._beat_due = False
+        self._must_read = False
 
-    def take(self, task: Task) -> None:
-        if self.task is None or task.seq > self.task.seq:
-            self.task = task
+    async def start(self, principal: Principal) -> None:
+        """Read the first snapshot, and set the clocks."""
+        await self._read()
+        expired = Unauthorized("The token has expired.", token_was_sent=True)
+        left = min(YEAR, max(0.0, principal.expires_at - time.time()))
+        self._expiry = asyncio.get_running_loop().call_later(left, self.stop, expired)
+        self._heart = asyncio.get_running_loop().call_later(HEARTBEAT_SECONDS, self._beat)
 
-    def published(self, task: Task) -> None:
-        if task.id == self.task_id:
-            self.take(task)
-            self._changed.set()
+    def close(self) -> None:
+        """Stop the clocks."""
+        for timer in (self._expiry, self._heart, self._retry):
+            if timer is not None:
+                timer.cancel()
+
+    def stop(self, reason: Exception) -> None:
+        """End it: the reader is given the reason."""
+        self._ended_by = self._ended_by or reason
+        self._woken.set()
 
     def interrupted(self) -> None:
-        self.must_read = True
-        self._changed.set()
+        """See `Listener`."""
+        self._must_read = True
+        self._woken.set()
 
-    async def wait(self) -> None:
-        await self._changed.wait()
-        self._changed.clear()
+    def _beat(self) -> None:
+        self._beat_due = self._must_read = True
+        self._heart = asyncio.get_running_loop().call_later(HEARTBEAT_SECONDS, self._beat)
+        self._woken.set()
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Hand on what comes, until the feed ends."""
+        while True:
+            self._woken.clear()
+            if self._ended_by is not None:
+                raise self._ended_by
+            if self._must_read:
+                await self._read_again()
+            async with aclosing(self._news()) as news:
+                async for event in news:
+                    yield event
+            if self._is_over():
+                return
+            if self._beat_due:
+                self._beat_due = False
+                yield HEARTBEAT
+            await self._woken.wait()
+
+    async def _read_again(self) -> None:
+        self._must_read = False
+        try:
+            await self._read()
+        except Unavailable:
+            delay = RETRY_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311  # spreads many readers
+            if self._retry is not None:
+                self._retry.cancel()
+            self._retry = asyncio.get_running_loop().call_later(delay, self.interrupted)
+
+    @abstractmethod
+    async def _read(self) -> None:
+        """Take a snapshot of what is watched.
+
+        Raises:
+            StoreUnavailable, ArchiveUnavailable: It cannot be had now.
+        """
+
+    @abstractmethod
+    def _news(self) -> AsyncGenerator[Event]:
+        """Hand on what waits."""
+
+    def _is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return False
+
+    @abstractmethod
+    def published(self, task: Task) -> None:
+        """See `Listener`."""
+
+    @abstractmethod
+    def logged(self, lines: list[LogLine]) -> None:
+        """See `Listener`."""
+
+
+class _TaskFeed(_Feed):
+    """One task, and its log; without a log it goes on beyond the task's end, for the task may run again."""
+
+    def __init__(
+        self,
+        task_id: UUID,
+        principal: Principal,
+        scope: Scope,
+        statuses: Statuses,
+        logs: TaskLogs | None,
+        seen: Seen | None,
+    ) -> None:
+        super().__init__()
+        self._task_id = task_id
+        self._principal = principal
+        self._scope = scope
+        self._statuses = statuses
+        self._logs = logs
+        self._comes_again = seen is not None
+        self._newest: Task | None = None
+        self._last: Task | None = None
+        """What was handed on last."""
+        self._seq = seen.seq - 1 if seen else 0  # what was seen last is shown again: the current state comes first
+        self._line = seen.line if seen else 0
+        self._lines: deque[LogLine] = deque()
+        self._must_fetch = logs is not None
+        """Whether lines after `_line` are to be had from the store; until then no others are taken."""
+
+    def published(self, task: Task) -> None:
+        self._take(task)
+        self._woken.set()
+
+    def logged(self, lines: list[LogLine]) -> None:
+        if self._logs is None or self._must_fetch:
+            return
+        known = self._lines[-1].line if self._lines else self._line
+        fresh = [line for line in lines if line.line > known]
+        if not fresh:
+            return
+        if fresh[0].line > known + 1 or len(self._lines) + len(fresh) > LINES_AT_ONCE:
+            self._lines.clear()
+            self._must_fetch = True
+        else:
+            self._lines.extend(fresh)
+        self._woken.set()
+
+    def interrupted(self) -> None:
+        self._must_fetch = self._logs is not None
+        super().interrupted()
+
+    async def _read(self) -> None:
+        try:
+            task = await self._statuses.read(self._task_id, principal=self._principal, scope=self._scope)
+        except NotFound:
+            # A living task is never deleted: Redis was emptied, and the task's message will bring it back.
+            if self._newest is None:
+                raise
+            return
+        if self._take(task):
+            self._must_fetch = self._logs is not None  # lines before it may have been missed, too
+
+    def _take(self, task: Task) -> bool:
+        if self._newest is not None and task.seq <= self._newest.seq:
+            return False
+        self._newest = task
+        return True
+
+    def _is_over(self) -> bool:
+        return self._logs is not None and self._last is not None and self._last.status.is_terminal
+
+    async def _news(self) -> AsyncGenerator[Event]:
+        ended_before = self._last is None and self._has_ended()
+        if self._last is None and not (ended_before and self._comes_again):
+            for task in self._fresh():
+                yield task
+            if ended_before:
+                return
+        while True:
+            await self._fetch()
+            while self._lines:
+                line = self._lines.popleft()
+                self._line = line.line
+                yield line
+            if self._must_fetch and self._has_ended():
+                continue  # a long log, and all of it comes before the end
+            for task in self._fresh():
+                yield task
+            if not self._lines and not self._must_fetch:
+                return
+
+    def _has_ended(self) -> bool:
+        return self._newest is not None and self._newest.status.is_terminal
+
+    def _fresh(self) -> list[Task]:
+        """Return the newest state, unless it was handed on already."""
+        task = self._newest
+        if task is None or task.seq <= self._seq:
+            return []
+        if self._lines and task.status.is_terminal:
+            return []  # its last lines first
+        self._seq, self._last = task.seq, task
+        return [task]
+
+    async def _fetch(self) -> None:
+        """Read lines from the store, as many as may wait; should it be away, the end does not wait for them."""
+        if self._logs is None or not self._must_fetch:
+            return
+        self._must_fetch = False  # what is published from here on is taken, and held against what is read
+        try:
+            fetched = await self._logs.read(self._task_id, after=self._line, limit=LINES_AT_ONCE)
+        except Unavailable:
+            return
+        if len(fetched) == LINES_AT_ONCE:
+            self._must_fetch = True
+        elif not self._must_fetch:
+            last = fetched[-1].line if fetched else self._line
+            fetched += [line for line in self._lines if line.line > last]
+        self._lines = deque(fetched)
+
+
+class _OwnerFeed(_Feed):
+    """All tasks of one owner, and their logs."""
+
+    def __init__(self, owner: str, statuses: Statuses) -> None:
+        super().__init__()
+        self._owner = owner
+        self._statuses = statuses
+        self._waiting: dict[UUID, Task] = {}
+        self._seen: dict[UUID, tuple[int, bool]] = {}
+        """Of each task, the seq that was handed on or waits, and whether it was the end; the last changed one last."""
+        self._lines: deque[LogLine] = deque(maxlen=LINES_AT_ONCE)
+        self._has_gap = True
+
+    def published(self, task: Task) -> None:
+        self._take(task)
+        self._woken.set()
+
+    def logged(self, lines: list[LogLine]) -> None:
+        self._lines.extend(lines)
+        self._woken.set()
+
+    def interrupted(self) -> None:
+        self._has_gap = True
+        super().interrupted()
+
+    async def _read(self) -> None:
+        """Read what may have been missed; with a heartbeat only the end of what was alive."""
+        living = [task_id for task_id, (_, ended) in self._seen.items() if not ended]
+        if self._has_gap:
+            for task in await self._statuses.newest_living(self._owner, limit=NEWEST_LIVING):
+                self._take(task)
+        for task in await self._statuses.states_of(self._owner, living, only_ended=not self._has_gap):
+            self._take(task)
+        self._has_gap = False
+
+    def _take(self, task: Task) -> None:
+        seq, _ = self._seen.get(task.id, (0, False))
+        if task.seq <= seq:
+            return
+        self._seen.pop(task.id, None)
+        self._seen[task.id] = (task.seq, task.status.is_terminal)
+        self._waiting[task.id] = task
+        if len(self._seen) > REMEMBERED:
+            oldest = next(iter(self._seen))
+            del self._seen[oldest]
+            if oldest in self._waiting:
+                self.stop(Overloaded("More is waiting for this reader than can be kept."))
+
+    async def _news(self) -> AsyncGenerator[Event]:
+        while self._lines or self._waiting:
+            while self._lines:
+                yield self._lines.popleft()
+            if self._waiting:
+                yield self._waiting.pop(next(iter(self._waiting)))

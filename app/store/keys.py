@@ -3,13 +3,15 @@
 | name                            | type    | TTL begins with       | what                                   |
 | ------------------------------- | ------- | --------------------- | -------------------------------------- |
 | `longhaul:{sNN}:task:<uuid>`    | hash    | the task's end        | a task; `HGETALL` is readable          |
+| `longhaul:{sNN}:logs:<uuid>`    | stream  | the task's end        | a handler's lines, bounded             |
 | `longhaul:{sNN}:live`           | zset    | never                 | ids not ended, by their last publish   |
 | `longhaul:{sNN}:epoch`          | hash    | never                 | id, since, server: see `epoch` in Lua  |
 | `longhaul:leader`               | string  | each renewal          | who keeps house                        |
 | `longhaul:worker:<host:pid>`    | string  | each heartbeat        | what a worker says of itself, JSON     |
 | `longhaul:workers`              | zset    | each heartbeat        | ids of workers, by last heartbeat      |
 | `longhaul:owner:<digest>:tasks` | zset    | the newest submission | ids of an owner's tasks, by created_at |
-| `longhaul:owner:<digest>`       | channel |                       | the documents of an owner's tasks      |
+| `longhaul:owner:<digest>`       | channel |                       | an owner's tasks: documents, log lines |
+| `longhaul:ticket:<digest>`      | string  | its making            | sealed: whose ticket it is, for what   |
 
 `sNN` is a fixed shard of the task's id: all keys of a task share one slot of a Redis Cluster. What is outside of a
 task's slot is a set of ids, never a counter.
@@ -59,6 +61,11 @@ def task_key(task_id: UUID) -> str:
     return f"longhaul:{{s{shard_of(task_id):02d}}}:task:{task_id}"
 
 
+def logs_key(task_id: UUID) -> str:
+    """Return the key of a task's log."""
+    return f"longhaul:{{s{shard_of(task_id):02d}}}:logs:{task_id}"
+
+
 def live_key(shard: int) -> str:
     """Return the key of a shard's living tasks, scored by the ms of their last confirmed publish."""
     return f"longhaul:{{s{shard:02d}}}:live"
@@ -91,8 +98,13 @@ def owner_tasks_key(owner: str) -> str:
 
 
 def owner_channel(owner: str) -> str:
-    """Return the channel on which the documents of an owner's tasks are published."""
+    """Return the channel on which the documents and the log lines of an owner's tasks are published."""
     return f"{OWNER_CHANNEL_PREFIX}{owner}"
 
 
 OWNER_CHANNEL_PREFIX: Final = "longhaul:owner:"
+
+
+def ticket_key(digest: bytes) -> str:
+    """Return the key of a ticket, by its SHA-256."""
+    return f"longhaul:ticket:{digest.hex()}"

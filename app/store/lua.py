@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.domain.errors import StoreUnavailable
-from app.store.keys import OWNER_CHANNEL_PREFIX, PUBLIC_FIELDS, epoch_key, live_key, shard_of, task_key
+from app.store.keys import OWNER_CHANNEL_PREFIX, PUBLIC_FIELDS, epoch_key, live_key, logs_key, shard_of, task_key
 
 Argument = str | bytes | int
 
@@ -26,7 +26,7 @@ class Script:
         """Run the script on a task; byte strings in the reply are left as they are.
 
         Args:
-            task_id: The task; the script has its hash and its shard's keys.
+            task_id: The task; the script has its hash, its log and its shard's keys.
             fields: Fields and values of the hash, for those scripts that take them.
             named: The script's arguments, as its head names them.
 
@@ -37,7 +37,8 @@ class Script:
             StoreUnavailable: No answer in time; the change may or may not have happened.
         """
         shard = shard_of(task_id)
-        return await self._shielded([task_key(task_id), live_key(shard), epoch_key(shard)], fields, named)
+        keys = [task_key(task_id), live_key(shard), epoch_key(shard), logs_key(task_id)]
+        return await self._shielded(keys, fields, named)
 
     async def on_shard(self, shard: int, **named: Argument) -> Any:
         """Run a script that is about a whole shard."""

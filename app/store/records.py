@@ -6,6 +6,7 @@ from uuid import UUID
 
 from app.domain.envelope import Envelope
 from app.domain.lifecycle import TaskStatus
+from app.domain.log_line import LogLine
 from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
 from app.domain.task import ResultFile, Task
@@ -59,11 +60,30 @@ def task_from(task_id: UUID, values: Values) -> Task:
     )
 
 
-def published_task(message: bytes) -> Task | None:
-    """Read what `change` in prelude.lua publishes: the hash's key and its public fields."""
-    key, values = json.loads(message)
-    task_id = UUID(key.rpartition(":")[2])
-    return visible_task(task_id, [value.encode() if value else None for value in values])  # a nil comes as false
+class Published:
+    """What scripts publish about a task, read as far as it is asked for.
+
+    A document is the hash's key and its public fields (`change` in prelude.lua); log lines are the hash's key, the
+    first line's number, and each line's time, level and message (log.lua).
+    """
+
+    def __init__(self, message: bytes) -> None:
+        key, *self._rest = json.loads(message)
+        self.task_id = UUID(key.rpartition(":")[2])
+        self.is_log = len(self._rest) > 1
+
+    def task(self) -> Task | None:
+        """Return the task; None if callers may not see it."""
+        values = [value.encode() if value else None for value in self._rest[0]]  # a nil comes as false
+        return visible_task(self.task_id, values)
+
+    def lines(self) -> list[LogLine]:
+        """Return the log lines."""
+        first, lines = self._rest
+        return [
+            LogLine(self.task_id, number, moment(time), level, message)
+            for number, (time, level, message) in enumerate(lines, first)
+        ]
 
 
 def order_fields(envelope: Envelope, sealed: bytes, checkpoint: bytes | None = None) -> list[Argument]:

@@ -1,13 +1,15 @@
 """Subscriptions: one Pub/Sub connection per process, its channels counted.
 
-Whoever watches an owner's tasks shares one subscription to that owner's channel. Pub/Sub is at most once and loses
-everything while a connection is down; so after each reconnection every listener is told to read a snapshot again.
+Whoever watches an owner's tasks shares one subscription to that owner's channel; what comes is read once, and only
+where somebody watches that task. Pub/Sub is at most once and loses everything while a connection is down; so after each
+reconnection every listener is told to read a snapshot again.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -16,10 +18,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.domain.errors import StoreUnavailable
+from app.domain.log_line import LogLine
 from app.domain.task import Task
 from app.observability.logging import get_log
 from app.store.keys import owner_channel
-from app.store.records import published_task
+from app.store.records import Published
 
 RECONNECT_SECONDS: Final = 0.5
 READ_SECONDS: Final = 5.0
@@ -30,10 +33,13 @@ log = get_log("store")
 
 
 class Listener(Protocol):
-    """Somebody who watches; both calls must return at once."""
+    """Somebody who watches; all calls must return at once."""
 
     def published(self, task: Task) -> None:
         """Take a new state of one of the owner's tasks."""
+
+    def logged(self, lines: list[LogLine]) -> None:
+        """Take new lines of the log of one of the owner's tasks, in order."""
 
     def interrupted(self) -> None:
         """Know that something may have been missed: a snapshot must be read again."""
@@ -48,39 +54,47 @@ class Subscriptions:
             url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0
         )
         self._pubsub: PubSub | None = None
-        self._listeners: dict[bytes, set[Listener]] = {}
+        self._listeners: dict[bytes, dict[UUID | None, set[Listener]]] = {}
         self._confirmed: dict[bytes, asyncio.Event] = {}
         self._interrupted: set[bytes] = set()
         self._wanted = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def listening(self, owner: str, listener: Listener) -> AsyncIterator[None]:
+    async def listening(self, owner: str, listener: Listener, *, task_id: UUID | None = None) -> AsyncIterator[None]:
         """Listen to an owner's channel; nothing that is published inside of the block is missed.
+
+        Args:
+            owner: The owner's digest.
+            listener: Who is told.
+            task_id: The one task that it is about; all of the owner's when omitted.
 
         Raises:
             StoreUnavailable: Redis does not confirm the subscription in time.
         """
         channel = owner_channel(owner).encode()
-        self._listeners.setdefault(channel, set()).add(listener)
+        self._listeners.setdefault(channel, {}).setdefault(task_id, set()).add(listener)
         confirmed = self._confirmed.setdefault(channel, asyncio.Event())
         self._wanted.set()
         try:
             await self._subscribe(channel, confirmed)
             yield
         finally:
-            listeners = self._listeners[channel]
-            listeners.discard(listener)
-            if not listeners:
+            by_task = self._listeners[channel]
+            by_task[task_id].discard(listener)
+            if not by_task[task_id]:
+                del by_task[task_id]
+            if not by_task:
                 del self._listeners[channel], self._confirmed[channel]
                 self._interrupted.discard(channel)
                 if self._pubsub is not None:
                     with contextlib.suppress(RedisError, OSError):
-                        await self._pubsub.unsubscribe(channel)
+                        await asyncio.shield(self._pubsub.unsubscribe(channel))
 
     async def _subscribe(self, channel: bytes, confirmed: asyncio.Event) -> None:
         try:
             if self._pubsub is not None and not confirmed.is_set():
-                await self._pubsub.subscribe(channel)  # otherwise the next connection subscribes to it
+                # Otherwise the next connection subscribes to it. Shielded: redis-py would close the connection of all.
+                await asyncio.shield(self._pubsub.subscribe(channel))
             await asyncio.wait_for(confirmed.wait(), CONFIRM_SECONDS)
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable from error
@@ -125,19 +139,24 @@ class Subscriptions:
 
     def _hand_on(self, message: dict[str, Any]) -> None:
         channel = message["channel"]
-        listeners = list(self._listeners.get(channel, ()))
+        by_task = self._listeners.get(channel, {})
         if message["type"] == "subscribe" and channel in self._confirmed:
             self._confirmed[channel].set()
             if channel in self._interrupted:
                 self._interrupted.discard(channel)
-                for listener in listeners:
+                for listener in [one for listeners in by_task.values() for one in listeners]:
                     listener.interrupted()
         elif message["type"] == "unsubscribe" and channel in self._confirmed and self._confirmed[channel].is_set():
             # Somebody left before he was confirmed, and another took that for his own: the right one is still to come.
             self._confirmed[channel].clear()
             self._interrupted.add(channel)
         elif message["type"] == "message":
-            task = published_task(message["data"])
-            if task is not None:
+            published = Published(message["data"])
+            listeners = [*by_task.get(published.task_id, ()), *by_task.get(None, ())]
+            if published.is_log and listeners:
+                lines = published.lines()
+                for listener in listeners:
+                    listener.logged(lines)
+            elif listeners and (task := published.task()) is not None:
                 for listener in listeners:
                     listener.published(task)

@@ -16,7 +16,7 @@ from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost, StoreUnavailable
 from app.domain.moments import milliseconds, span_milliseconds
 from app.domain.task import Task
-from app.store.keys import PUBLIC_FIELDS, live_key, task_key
+from app.store.keys import PUBLIC_FIELDS, live_key, shard_of, task_key
 from app.store.lua import Script
 from app.store.records import (
     Values,
@@ -470,6 +470,24 @@ class TaskStore:
         ]
 
     # --- reading
+
+    async def are_living(self, task_ids: Sequence[UUID]) -> list[bool]:
+        """Tell of each task whether it is listed as one that has not ended, in one round trip."""
+        shards: dict[int, list[int]] = {}
+        for at, task_id in enumerate(task_ids):
+            shards.setdefault(shard_of(task_id), []).append(at)
+        pipeline = self._redis.pipeline(transaction=False)
+        for shard, places in shards.items():
+            pipeline.zmscore(live_key(shard), [str(task_ids[at]) for at in places])
+        try:
+            answers: list[list[float | None]] = await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable from error
+        living = [False] * len(task_ids)
+        for places, scores in zip(shards.values(), answers, strict=True):
+            for at, score in zip(places, scores, strict=True):
+                living[at] = score is not None
+        return living
 
     async def find(self, task_id: UUID) -> Task | None:
         """Return a task that callers may see, whoever's it is; None if there is none."""

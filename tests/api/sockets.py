@@ -53,9 +53,11 @@ async def opened(
     protocols: Sequence[str] = (),
     headers: Sequence[tuple[str, str]] = (),
     origin: str | None = None,
+    query: str = "",
 ) -> AsyncIterator[Socket]:
-    """Open a socket on a task, with the token in the Authorization header if one is given."""
-    url = f"{service.base_url.replace('http', 'ws', 1)}/v1/workload/{task_id}/ws"
+    """Open a socket on a task, or on all of them (None), with the token in the Authorization header if one is given."""
+    path = "/v1/workload/ws" if task_id is None else f"/v1/workload/{task_id}/ws"
+    url = service.base_url.replace("http", "ws", 1) + path + query
     sent = [*headers, *([("Authorization", f"Bearer {token}")] if token is not None else [])]
     async with connect(
         url,

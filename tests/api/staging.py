@@ -10,13 +10,15 @@ from redis.asyncio import Redis
 
 from app.domain.envelope import Envelope
 from app.domain.lifecycle import TaskStatus
+from app.domain.log_line import LogLevel, LogRecord
 from app.domain.problem import Problem
 from app.domain.task import Owner, ResultFile
 from app.results.store import ResultStore
 from app.settings import Settings
-from app.store.keys import live_key, owner_id, owner_tasks_key, shard_of, task_key
+from app.store.keys import live_key, logs_key, owner_id, owner_tasks_key, shard_of, task_key
 from app.store.listing import OwnerLists
 from app.store.replies import Claimed, Created
+from app.store.task_logs import TaskLogs
 from app.store.tasks import TaskStore
 
 HOUR = timedelta(hours=1)
@@ -29,6 +31,7 @@ class Staging:
     def __init__(self, redis: Redis, settings: Settings, subject: str, directory: Path) -> None:
         self.store = TaskStore(redis, lease=HOUR, status_ttl=HOUR)
         self.lists = OwnerLists(redis)
+        self.logs = TaskLogs(redis)
         self.results = ResultStore(settings.results_url)
         self.owner = Owner(settings.jwt.issuer, subject)
         self._redis = redis
@@ -84,6 +87,17 @@ class Staging:
         await self._end(task_id, TaskStatus.COMPLETED, result=file)
         return task_id
 
+    async def end(self, task_id: UUID, status: TaskStatus = TaskStatus.COMPLETED) -> None:
+        """End a task that is processing."""
+        await self._end(task_id, status)
+
+    async def log(self, task_id: UUID, token: int, *messages: str, after: int = 0) -> int:
+        """Write lines as the task's handler; return the number of the last."""
+        records = [LogRecord(time.time_ns() // 1_000_000, LogLevel.INFO, message) for message in messages]
+        line = await self.logs.append(task_id, 1, token, records, after=after)
+        assert isinstance(line, int)
+        return line
+
     async def _promise(self, envelope: Envelope) -> None:
         created = await self.store.create(envelope, b"sealed")
         assert isinstance(created, Created)
@@ -100,7 +114,7 @@ class Staging:
             replace(
                 task,
                 status=status,
-                seq=task.seq + 1,
+                seq=task.seq + 16,
                 progress=progress,
                 finished_at=now,
                 expires_at=expires,
@@ -144,7 +158,7 @@ class Staging:
 
     async def clean_up(self) -> None:
         """Remove every task that was made here."""
-        keys = [task_key(task_id) for task_id in self._made]
+        keys = [key(task_id) for task_id in self._made for key in (task_key, logs_key)]
         await self._redis.delete(owner_tasks_key(owner_id(self.owner)), *keys)
         for task_id in self._made:
             await self._redis.zrem(live_key(shard_of(task_id)), str(task_id))

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import uvicorn
 
-from app.api.routes import live
 from app.main import create_app
+from app.service import watching
 from stack.ports import free_port
 from tests.api.sockets import opened
 from tests.api.staging import Staging
@@ -124,7 +124,7 @@ async def test_a_quiet_socket_is_pinged(
     service: Service, subject: str, staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every 15 s; here, in an API of this process, more often."""
-    monkeypatch.setattr(live, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "HEARTBEAT_SECONDS", 0.05)
     port = free_port()
     config = uvicorn.Config(
         create_app(service.settings), port=port, ws="websockets-sansio", lifespan="on", log_config=None

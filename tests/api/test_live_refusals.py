@@ -110,7 +110,7 @@ async def test_a_task_token_opens_its_own_task_only(
         assert await code_of(service, other, task["task_token"]) == 4404
 
 
-@pytest.mark.parametrize("path", ["/v1/workload/x", "/v1/workload/ws", "/v1/workload", "/ws", "/v1/workload/{}/ws/"])
+@pytest.mark.parametrize("path", ["/v1/workload/x", "/v1/workload", "/ws", "/v1/workload/{}/ws/"])
 async def test_there_is_no_socket_elsewhere(path: str, service: Service, subject: str) -> None:
     url = service.base_url.replace("http", "ws", 1) + path.format(uuid4())
     headers = {"Authorization": f"Bearer {service.token(subject)}"}

@@ -55,7 +55,7 @@ async def test_a_pending_task_says_where_it_waits(alice: httpx.AsyncClient, stag
     assert (document["status"], document["progress"], document["attempt"]) == ("PENDING", 0, 0)
     assert document["queue"] == {"name": "bench"}
     assert document["labels"] == ["a", "b"]
-    assert document["links"].keys() == {"self", "cancel"}
+    assert document["links"].keys() == {"self", "events", "logs", "cancel"}
 
 
 async def test_a_processing_task_shows_its_progress(alice: httpx.AsyncClient, staging: Staging) -> None:
@@ -90,7 +90,7 @@ async def test_a_completed_task_describes_its_file(
 async def test_a_completed_task_without_a_file_names_none(alice: httpx.AsyncClient, staging: Staging) -> None:
     answer = await alice.get(f"/v1/workload/status/{await staging.completed()}")
     document = checked(answer, {"started_at", "finished_at"})
-    assert document["links"].keys() == {"self"}
+    assert document["links"].keys() == {"self", "events", "logs"}
 
 
 async def test_a_failed_task_tells_its_error_as_a_problem(alice: httpx.AsyncClient, staging: Staging) -> None:
@@ -114,12 +114,6 @@ async def test_the_answer_to_a_submission_is_the_document_and_a_token(alice: htt
     assert "task_token" not in shown
     for name in ("task_id", "action", "created_at", "labels", "max_attempts"):
         assert shown[name] == task[name]
-
-
-async def test_prefer_is_ignored_where_it_is_not_built(alice: httpx.AsyncClient) -> None:
-    for prefer in ("respond-async", "wait=1", "wait=-1", "wait=x", "handling=strict, wait=1", ""):
-        answer = await alice.post("/v1/workload", json={"action": "noop", "id": 1}, headers={"Prefer": prefer})
-        assert answer.status_code == 202
 
 
 async def test_progress_and_seq_only_rise_over_a_whole_run(service: Service, alice: httpx.AsyncClient) -> None:

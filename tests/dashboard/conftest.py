@@ -1,4 +1,4 @@
-"""A real Chromium, and visitors in it: each has a profile of his own, and whatever the page complains of fails the test."""
+"""A real Chromium, and visitors in it, each with a profile of his own. What a page complains of fails the test."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -72,9 +72,7 @@ async def test_what_the_api_refuses_stands_at_its_field(visit: Visit) -> None:
     await expect(page.locator("#field-seconds")).to_have_attribute("aria-invalid", "true")
 
 
-async def test_cancel_then_run_again_then_delete(
-    visit: Visit, alice: httpx.AsyncClient, service: Service
-) -> None:
+async def test_cancel_then_run_again_then_delete(visit: Visit, alice: httpx.AsyncClient, service: Service) -> None:
     task = await submitted(alice, **SLOW)
     visitor = await visit(f"/dashboard/tasks/{task['task_id']}")
     page = visitor.page
@@ -99,9 +97,7 @@ async def test_cancel_then_run_again_then_delete(
     assert (await alice.get(f"/v1/workload/status/{task['task_id']}")).status_code == 404
 
 
-async def test_the_list_moves_by_itself_and_filters(
-    visit: Visit, alice: httpx.AsyncClient, service: Service
-) -> None:
+async def test_the_list_moves_by_itself_and_filters(visit: Visit, alice: httpx.AsyncClient, service: Service) -> None:
     failed = await submitted(alice, **TOO_LONG, labels=["flaky"])
     await service.ended(alice, failed["task_id"])
     visitor = await visit()
@@ -240,11 +236,19 @@ async def test_on_a_phone_nothing_is_wider_than_the_screen(
     task = await submitted(alice, action="noop", id=1, labels=["a" * 64, "b" * 64])
     visitor = await visit(width=360, height=740, scopes=admin_scopes)
     await visitor.row(task["task_id"]).wait_for()
-    views = ("", "/submit", "/all-tasks", "/queues", "/workers", "/stalled", "/dead-letters", f"/tasks/{task['task_id']}")
-    for view in views:
+    ready = {
+        "": ".tasks li",
+        "/submit": "form.card",
+        "/all-tasks": ".tasks li",
+        "/queues": ".queue",
+        "/workers": ".worker",
+        "/stalled": ".empty, .entry",
+        "/dead-letters": ".empty, .entry",
+        f"/tasks/{task['task_id']}": ".facts",
+    }
+    for view, shown in ready.items():
         await visitor.page.goto(f"/dashboard{view}")
-        await visitor.page.wait_for_load_state("networkidle") if view in ("", "/submit") else None
-        await visitor.page.get_by_role("heading", level=1).wait_for()
+        await visitor.page.locator(shown).first.wait_for()
         assert await visitor.page.evaluate("document.documentElement.scrollWidth") <= 360, view
 
 

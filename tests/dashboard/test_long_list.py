@@ -1,19 +1,15 @@
 """Ten thousand tasks: the document stays small, and finding one stays quick."""
 
+import asyncio
 import time
-from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
-
-import pytest
-from playwright.async_api import expect
 
 from app.archive.archive import EndedTask, open_archive
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import Owner, Task
 from app.store.keys import owner_id
-from tests.dashboard.conftest import Visit
 from tests.dashboard.visitor import Visitor
 from tests.support.service import Service
 
@@ -46,14 +42,8 @@ async def fill(service: Service, subject: str) -> list[Task]:
     ]
     async with open_archive(service.settings.archive_url.get_secret_value()) as archive:
         for start in range(0, COUNT, 100):
-            await _all(archive.insert(EndedTask(task)) for task in tasks[start : start + 100])
+            await asyncio.gather(*(archive.insert(EndedTask(task)) for task in tasks[start : start + 100]))
     return tasks
-
-
-async def _all(awaitables: "object") -> None:
-    import asyncio
-
-    await asyncio.gather(*awaitables)  # type: ignore[misc]
 
 
 async def nodes(visitor: Visitor) -> int:
@@ -61,7 +51,58 @@ async def nodes(visitor: Visitor) -> int:
     return count
 
 
-async def timed(what: Awaitable[object]) -> float:
-    began = time.perf_counter()
-    await what
-    return time.perf_counter() - began
+async def test_ten_thousand_tasks_are_few_nodes_and_all_can_be_reached(
+    visit: Visit, service: Service, subject: str
+) -> None:
+    tasks = await fill(service, subject)
+    visitor = await visit()
+    page = visitor.page
+    await visitor.row(str(tasks[0].id)).wait_for()
+    assert await nodes(visitor) <= NODES
+
+    await page.get_by_role("button", name="Failed").click()
+    await visitor.row(str(tasks[RARE].id)).wait_for()
+    await expect(page.locator(".tasks li")).to_have_count(1)
+    await visitor.button("Clear filters").click()
+
+    await page.get_by_label("Find a text").fill(f"batch:{RARE // 100}")  # read page by page, as far as it takes
+    await visitor.sees(page.locator(".count"), "100 found in 10,000 tasks")
+    assert await nodes(visitor) <= NODES
+    await page.get_by_label("Find a text").fill("")
+    await visitor.sees(page.locator(".count"), "10,000 tasks")
+
+    await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    await visitor.row(str(tasks[-1].id)).wait_for()
+    assert await nodes(visitor) <= NODES
+
+
+@pytest.mark.slow
+async def test_the_first_rows_and_a_filter_are_quick(visit: Visit, service: Service, subject: str) -> None:
+    """The figures of the contract, on a machine that does little else: in `make browser` only."""
+    tasks = await fill(service, subject)
+    visitor = await visit("/dashboard/submit")  # its files are there: the list is what is measured
+    page = visitor.page
+    await visitor.heading("New task").wait_for()
+    best = {"first rows": float("inf"), "filter by status": float("inf"), "filter by text": float("inf")}
+
+    def measured(name: str, began: float) -> None:
+        best[name] = min(best[name], time.perf_counter() - began)
+
+    for _ in range(3):
+        began = time.perf_counter()
+        await page.goto("/dashboard")
+        await visitor.row(str(tasks[0].id)).wait_for()
+        measured("first rows", began)
+        began = time.perf_counter()
+        await page.get_by_role("button", name="Failed").click()
+        await visitor.row(str(tasks[RARE].id)).wait_for()
+        measured("filter by status", began)
+        await visitor.button("Clear filters").click()
+        await page.get_by_label("Find a text").fill("batch:99")
+        await visitor.sees(page.locator(".count"), "100 found in 10,000 tasks")
+        began = time.perf_counter()
+        await page.get_by_label("Find a text").fill(str(tasks[-1].id))
+        await visitor.row(str(tasks[-1].id)).wait_for()
+        measured("filter by text", began)
+    assert best["first rows"] <= SECONDS_TO_FIRST_ROWS, best
+    assert max(best["filter by status"], best["filter by text"]) <= SECONDS_TO_FILTER, best

@@ -1,5 +1,6 @@
 """What operators do in the dashboard."""
 
+import re
 from typing import Any
 
 import httpx
@@ -24,8 +25,7 @@ async def test_queues_and_workers_show_what_goes_on(
     page = visitor.page
     bench = page.get_by_role("region", name="Queue bench")
     await expect(bench.locator("dd").nth(1)).not_to_have_text("0")
-    await expect(bench.get_by_role("img", name="Load")).to_have_attribute("aria-label", "Load")  if False else None
-    await expect(bench.locator("path.line-path").first).to_have_attribute("d", _drawn())
+    await expect(bench.locator("path.line-path").first).to_have_attribute("d", re.compile("^M.+L"))
     await page.get_by_role("link", name="Workers").click()
     here = page.locator(f'a[href="/dashboard/tasks/{task["task_id"]}"]')
     await expect(here).to_be_visible()
@@ -58,9 +58,7 @@ async def test_a_dead_letter_is_redriven_with_a_reason(
     await service.ended(alice, task["task_id"])
 
 
-async def test_everybodys_tasks_are_listed(
-    visit: Visit, alice: httpx.AsyncClient, admin_scopes: str
-) -> None:
+async def test_everybodys_tasks_are_listed(visit: Visit, alice: httpx.AsyncClient, admin_scopes: str) -> None:
     task = await submitted(alice, **SLOW, labels=["for-operators"])
     visitor = await visit("/dashboard/all-tasks?label=for-operators", user="an operator", scopes=admin_scopes)
     await visitor.sees(visitor.row(task["task_id"]), "Processing")

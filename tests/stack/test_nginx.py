@@ -26,6 +26,7 @@ class Upstream(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((HOST, free_port()), Echo)
         self.silent_seconds = 0.0
+        self.taken = threading.Semaphore(0)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -33,12 +34,26 @@ class Echo(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(cast("Upstream", self.server).silent_seconds)
+        if self.path.endswith("?pieces"):
+            self.send_pieces()
+            return
         body = "\n".join([f"{self.command} {self.path}", *(f"{name}: {value}" for name, value in self.headers.items())])
         self.send_response(200)
         self.send_header("X-Request-ID", self.headers["X-Request-ID"])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())
+
+    def send_pieces(self) -> None:
+        """Send three events, each only when the one before it has been taken."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(3):
+            piece = f"data: {number}\n\n".encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            assert cast("Upstream", self.server).taken.acquire(timeout=10)
+        self.wfile.write(b"0\r\n\r\n")
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -217,3 +232,44 @@ def test_query_strings_stay_out_of_the_access_log(nginx: Nginx, upstream: Upstre
         assert time.monotonic() < deadline
     assert "secret" not in log.read_text()
     assert '"GET /v1/workload/ws" 200' in log.read_text()
+
+
+def test_a_ticket_stays_out_of_every_log_also_when_the_api_is_away(deserted: Nginx) -> None:
+    for path in ("/v1/workload/ws", f"{TASK.replace('status/', '')}/ws", f"{TASK.replace('status/', '')}/events"):
+        answer = httpx.get(f"{deserted.url}{path}?ticket=secret", headers={"X-Request-ID": "look-for-me"})
+        assert_problem(answer, 502, "bad-gateway")
+    log: Path = deserted.logs / "nginx-access.log"
+    deadline = time.monotonic() + 10
+    while log.read_text().count("look-for-me") < 3:
+        assert time.monotonic() < deadline
+    for written in deserted.logs.rglob("*.log"):
+        assert "secret" not in written.read_text(), written
+
+
+def test_events_pass_as_they_come(nginx: Nginx, upstream: Upstream) -> None:
+    with httpx.stream("GET", f"{nginx.url}{TASK.replace('status/', '')}/events?pieces", timeout=10) as answer:
+        pieces = answer.iter_raw()
+        for number in range(3):
+            assert next(pieces) == f"data: {number}\n\n".encode()
+            upstream.taken.release()
+        assert list(pieces) == []
+
+
+def test_the_extended_profile_waits_longer(upstream: Upstream, tmp_path: Path) -> None:
+    """Its 300 s, here 3, where the plain profile's 60 s are 1."""
+    directory, site = tmp_path / "run", tmp_path / "site.conf"
+    site.write_text(stack.nginx.SITE.read_text().replace("proxy_read_timeout 60s;", "proxy_read_timeout 1s;"))
+    profile = (stack.nginx.SITE.parent / "longhaul-extended.conf").read_text()
+    assert profile.count("proxy_read_timeout 300s;") == 1
+    (directory / "longhaul").mkdir(parents=True)
+    (directory / "longhaul" / "extended.conf").write_text(profile.replace("300s", "10s"))
+    server = Nginx(directory, free_port(), [upstream.server_port], die_with_parent=True)
+    upstream.silent_seconds = 2.0
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stack.nginx, "SITE", site)
+            server.start()
+        assert httpx.get(server.url + TASK, timeout=20).status_code == 200
+    finally:
+        upstream.silent_seconds = 0.0
+        server.stop()

@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.domain.errors import StoreUnavailable
+from app.domain.log_line import LogLine
 from app.domain.task import Task
 from app.store import subscriptions as module
 from app.store.keys import PUBLIC_FIELDS, owner_channel, task_key
@@ -26,10 +27,14 @@ class Watcher:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self.lines: list[LogLine] = []
         self.interruptions = 0
 
     def published(self, task: Task) -> None:
         self.tasks.append(task)
+
+    def logged(self, lines: list[LogLine]) -> None:
+        self.lines += lines
 
     def interrupted(self) -> None:
         self.interruptions += 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.log_line import LogRecord
 from workers.job import MAX_CHECKPOINT_BYTES, BlockingJob, JobContext, checkpoint_bytes
 from workers.outcome import AttemptFailed, Result
 
@@ -16,9 +17,13 @@ from workers.outcome import AttemptFailed, Result
 @dataclass
 class Recorder:
     reports: list[tuple[int, str | None]] = field(default_factory=list)
+    records: list[LogRecord] = field(default_factory=list)
 
     def progress(self, percent: int, message: str | None) -> None:
         self.reports.append((percent, message))
+
+    def log(self, records: list[LogRecord]) -> None:
+        self.records += records
 
     def commit(self, checkpoint: Any) -> None: ...
 

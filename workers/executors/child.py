@@ -10,14 +10,17 @@ from typing import Any, Final, cast
 
 from app.domain.action import ActionCatalogue
 from app.domain.errors import LeaseLost, LonghaulError
+from app.domain.log_line import LogLevel, LogRecord
 from workers.executors import pipe
-from workers.job import BlockingJob, checkpoint_bytes
+from workers.job import BlockingJob, checkpoint_bytes, log_records
 from workers.outcome import Result, failure, result_of
 from workers.registry import BlockingHandler, Registry
 
 REPORT_SECONDS: Final = 0.05
 """A report waits for the next one if the last was sent more recently; the last one before a pause is never kept back
 for longer than until the next word over the pipe."""
+LINES_PER_SECOND: Final = 500
+"""Of the log; the engine writes fewer, and must not be kept busy by one job's chatter."""
 
 
 class PipeReporter:
@@ -28,6 +31,9 @@ class PipeReporter:
         self._in = connection.makefile("rb")
         self._waiting: tuple[int, str | None] | None = None
         self._sent_at = 0.0
+        self._second_began = 0.0
+        self._lines_said = 0
+        self._left_out = 0
 
     def order(self) -> dict[str, Any]:
         """Read the order."""
@@ -38,6 +44,24 @@ class PipeReporter:
         self._waiting = percent, message if message is not None else last_message
         if time.monotonic() - self._sent_at >= REPORT_SECONDS:
             self._send_waiting()
+
+    def log(self, records: list[LogRecord]) -> None:
+        now = time.monotonic()
+        if now - self._second_began >= 1:
+            self._second_began, self._lines_said = now, 0
+        for record in records:
+            if self._lines_said >= LINES_PER_SECOND:
+                self._left_out += 1
+                continue
+            self._say_left_out()
+            self._lines_said += 1
+            self._say(kind=pipe.LOG, lines=pipe.log_fields([record]))
+
+    def _say_left_out(self) -> None:
+        if self._left_out:
+            notice = log_records(f"({self._left_out} lines were left out)", LogLevel.WARNING)
+            self._left_out = 0
+            self._say(kind=pipe.LOG, lines=pipe.log_fields(notice))
 
     def commit(self, checkpoint: Any) -> None:
         checkpoint_bytes(checkpoint)  # refused here, in the handler, before it meets the pipe
@@ -50,10 +74,12 @@ class PipeReporter:
     def finished(self, result: Result) -> None:
         """Say that the work is done."""
         self._send_waiting()
+        self._say_left_out()
         self._say(kind=pipe.FINISHED, result=pipe.result_fields(result))
 
     def failed(self, error: LonghaulError) -> None:
         """Say that the work has failed, or that it has stopped since the lease is lost."""
+        self._say_left_out()
         if isinstance(error, LeaseLost):
             self._say(kind=pipe.LEASE_LOST, detail=error.detail)
         else:

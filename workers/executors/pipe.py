@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.domain.errors import LeaseLost, LonghaulError, StoreUnavailable
+from app.domain.log_line import LogLevel, LogRecord
 from app.domain.task import ResultFile
 from app.settings import Dataset
 from workers.job import JobContext
@@ -22,6 +23,7 @@ MAX_LINE_BYTES: Final = 1024 * 1024
 PROGRESS: Final = "progress"
 COMMIT: Final = "commit"
 SAVE: Final = "save"
+LOG: Final = "log"
 FINISHED: Final = "finished"
 FAILED: Final = "failed"
 LEASE_LOST: Final = "lease-lost"
@@ -72,6 +74,16 @@ def result_fields(result: Result) -> dict[str, Any] | None:
 def result_from(fields: dict[str, Any] | None) -> Result:
     """Read a Result."""
     return Result(ResultFile(**fields)) if fields else Result()
+
+
+def log_fields(records: list[LogRecord]) -> list[tuple[int, str, str]]:
+    """Write lines of a log."""
+    return [(record.time, record.level, record.message) for record in records]
+
+
+def log_from(fields: list[tuple[int, str, str]]) -> list[LogRecord]:
+    """Read lines of a log."""
+    return [LogRecord(time, LogLevel(level), message) for time, level, message in fields]
 
 
 def failure_fields(error: LonghaulError) -> dict[str, Any]:

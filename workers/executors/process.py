@@ -217,6 +217,8 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             match message["kind"]:
                 case pipe.PROGRESS:
                     reporter.progress(message["percent"], message["message"])
+                case pipe.LOG:
+                    reporter.log(pipe.log_from(message["lines"]))
                 case pipe.FINISHED:
                     return pipe.result_from(message["result"])
                 case pipe.FAILED:

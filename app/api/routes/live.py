@@ -1,41 +1,53 @@
-"""`WS /v1/workload/{task_id}/ws`: follow a task live."""
+"""`WS /v1/workload/{task_id}/ws` and `WS /v1/workload/ws`: follow a task, or all of one's tasks, live."""
 
 import asyncio
 import contextlib
-import json
-import time
-from collections.abc import Coroutine
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from app.api.dependencies import Services, bearer_principal, path_task_id
-from app.api.showing import document
-from app.domain.errors import InsufficientScope, LonghaulError, NotFound, Unauthorized, Unavailable
-from app.domain.task import rfc3339
+from app.api.dependencies import Services, path_task_id
+from app.api.showing import Documents
+from app.api.streams import reader, socket_message
+from app.domain.errors import InsufficientScope, LonghaulError, NotFound, Restarting, Unauthorized, Unavailable
 from app.security.principal import Principal
-from app.security.tokens import TokenVerifier
+from app.service.tickets import TicketKind
+from app.service.watching import Event
 
 PROTOCOL: Final = "longhaul.v1"
 BEARER_PREFIX: Final = "bearer."
-PING_SECONDS: Final = 15.0
+CLOSE_SECONDS: Final = 5.0
+"""How long a closing waits for a reader that has stopped to read; the server then drops it."""
 
 NORMAL: Final = 1000
 INTERNAL: Final = 1011
+RESTART: Final = 1012
 OVERLOADED: Final = 1013
 UNAUTHORIZED: Final = 4401
 FORBIDDEN: Final = 4403
 NOT_FOUND: Final = 4404
 
+Watch = Callable[[Services, Principal], AbstractAsyncContextManager[AsyncIterator[Event]]]
+
 router: Final = APIRouter()
+
+
+@router.websocket("/v1/workload/ws")
+async def follow_all(socket: WebSocket) -> None:
+    """Send the newest living tasks' documents, then each newer one of any of the caller's tasks."""
+    await _serve(socket, lambda services, principal: services.watching.everything(principal=principal))
 
 
 @router.websocket("/v1/workload/{task_id}/ws")
 async def follow(socket: WebSocket, task_id: str) -> None:
     """Send the task's document, then each newer one; close after the terminal one. Refusals are close codes."""
+    await _serve(socket, lambda services, principal: services.watching.task(path_task_id(task_id), principal=principal))
+
+
+async def _serve(socket: WebSocket, watch: Watch) -> None:
     services: Services = socket.app.state.services
     offered = socket.scope.get("subprotocols", [])
     await socket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
@@ -43,56 +55,33 @@ async def follow(socket: WebSocket, task_id: str) -> None:
     try:
         if not _origin_is_ours(socket, services):
             raise InsufficientScope("This origin may not connect.")
-        principal = _principal(services.verifier, socket, offered)
-        await _first(_Follower(socket, services, path_task_id(task_id), principal).parts())
+        principal = await reader(socket, TicketKind.WS, _authorization(socket, offered))
+        await _first(_send(socket, services.documents, watch(services, principal)), _listen(socket))
     except WebSocketDisconnect:
         return
     except LonghaulError as error:
         code, reason = _close_code(error), error.detail
-    with contextlib.suppress(RuntimeError):  # the peer was quicker
-        await socket.close(code, reason[:100])
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):  # the peer was quicker, or is stuck
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await socket.close(code, reason[:100])
 
 
-class _Follower:
-    """One socket. It lives until the first of its parts ends: the task, the peer, or the token."""
-
-    def __init__(self, socket: WebSocket, services: Services, task_id: UUID, principal: Principal) -> None:
-        self._socket = socket
-        self._services = services
-        self._task_id = task_id
-        self._principal = principal
-        self._sending = asyncio.Lock()
-
-    def parts(self) -> list[Coroutine[Any, Any, None]]:
-        return [self._send_states(), self._ping(), self._expire(), self._listen()]
-
-    async def _send_states(self) -> None:
-        public_url = self._services.settings.public_url
-        async with self._services.watching.watch(self._task_id, principal=self._principal) as states:
-            async for task in states:
-                await self._send({"type": "status", "task": document(task, public_url=public_url)})
-
-    async def _ping(self) -> None:
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            await self._send({"type": "ping", "time": rfc3339(datetime.now(UTC))})
-
-    async def _expire(self) -> None:
-        await asyncio.sleep(max(0.0, self._principal.expires_at - time.time()))
-        raise Unauthorized("The token has expired.", token_was_sent=True)
-
-    async def _listen(self) -> None:
-        """Read what the peer says, since that is how its going is seen; the words are ignored."""
-        while (await self._socket.receive())["type"] != "websocket.disconnect":
-            pass
-        raise WebSocketDisconnect
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        async with self._sending:
-            await self._socket.send_text(json.dumps(message, ensure_ascii=False, separators=(",", ":")))
+async def _send(
+    socket: WebSocket, documents: Documents, watched: AbstractAsyncContextManager[AsyncIterator[Event]]
+) -> None:
+    async with watched as events:
+        async for event in events:
+            await socket.send_text(socket_message(event, documents))
 
 
-async def _first(parts: list[Coroutine[Any, Any, None]]) -> None:
+async def _listen(socket: WebSocket) -> None:
+    """Read what the peer says, since that is how its going is seen; the words are ignored."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+    raise WebSocketDisconnect
+
+
+async def _first(*parts: Coroutine[Any, Any, None]) -> None:
     """Run all until the first has ended, end the rest, and raise what the first one raised."""
     tasks = [asyncio.ensure_future(part) for part in parts]
     try:
@@ -105,11 +94,10 @@ async def _first(parts: list[Coroutine[Any, Any, None]]) -> None:
         task.result()
 
 
-def _principal(verifier: TokenVerifier, socket: WebSocket, offered: list[str]) -> Principal:
-    """Find the token: in the Authorization header, or, from a browser, among the offered subprotocols."""
+def _authorization(socket: WebSocket, offered: list[str]) -> list[str]:
+    """Return the Authorization header, or what stands for it: a token that a browser offers as a subprotocol."""
     tokens = [name.removeprefix(BEARER_PREFIX) for name in offered if name.startswith(BEARER_PREFIX)]
-    headers = socket.headers.getlist("authorization")
-    return bearer_principal(verifier, headers or [f"Bearer {token}" for token in tokens])
+    return socket.headers.getlist("authorization") or [f"Bearer {token}" for token in tokens]
 
 
 def _origin_is_ours(socket: WebSocket, services: Services) -> bool:
@@ -131,6 +119,8 @@ def _close_code(error: LonghaulError) -> int:
             return FORBIDDEN
         case NotFound():
             return NOT_FOUND
+        case Restarting():
+            return RESTART
         case Unavailable():
             return OVERLOADED
         case _:

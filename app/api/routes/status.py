@@ -1,5 +1,6 @@
 """`GET /v1/workload/status/{task_id}` and `GET /v1/workload`: read one's tasks."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -8,12 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.bodies import require_json_accepted
-from app.api.dependencies import Configuration, Reader, StatusService, TaskId
+from app.api.dependencies import Configuration, Reader, StatusService, TaskId, WatchingService
 from app.api.documents import LIST_PARAMETERS, STATUS_PARAMETERS, problems
+from app.api.preferences import applied, wait_seconds
 from app.api.queries import DEFAULT_LIMIT, Query, page_limit
-from app.api.showing import CACHE_HEADERS, document, json_response, status_response
+from app.api.showing import CACHE_HEADERS, document, etag_of, json_response, matches, status_response
+from app.api.waiting import while_connected
 from app.domain.lifecycle import TaskStatus
-from app.domain.task import StatusDocument
+from app.domain.task import StatusDocument, Task
 from app.service.status import Filter
 
 PARAMETERS: Final = frozenset({"status", "action", "label", "created_after", "created_before", "limit", "cursor"})
@@ -33,12 +36,37 @@ router: Final = APIRouter(tags=["workload"])
     openapi_extra=STATUS_PARAMETERS,
 )
 async def status(
-    request: Request, caller: Reader, task_id: TaskId, statuses: StatusService, settings: Configuration
+    request: Request,
+    caller: Reader,
+    task_id: TaskId,
+    statuses: StatusService,
+    watching: WatchingService,
+    settings: Configuration,
 ) -> Response:
-    """Return the task as it is now. Cheap: send the last `ETag` as `If-None-Match`, and an unchanged task is a 304."""
+    """Return the task as it is now. Cheap: send the last `ETag` as `If-None-Match`, and an unchanged task is a 304.
+
+    With `Prefer: wait=N` the answer comes when the task has ended, or, with `If-None-Match`, with its next change; and
+    after N seconds in any case.
+    """
     task = await statuses.read(task_id, principal=caller)
     require_json_accepted(request)
-    return status_response(request, task, public_url=settings.public_url)
+    seconds = wait_seconds(request.headers.getlist("prefer"), at_most=settings.max_poll_wait_seconds)
+    if seconds is not None:
+        enough = _is_news(request, task)
+        if not enough(task):
+            waiting = watching.wait(task_id, principal=caller, seconds=seconds, enough=enough)
+            task = await while_connected(request, waiting)
+    return status_response(request, task, public_url=settings.public_url, headers=applied(seconds))
+
+
+def _is_news(request: Request, first: Task) -> Callable[[Task], bool]:
+    """Return what tells whether the caller waits no longer: the task's end, or another state than those it knows."""
+    known = request.headers.getlist("if-none-match")
+    if not known:
+        return lambda task: task.status.is_terminal
+    if not matches(known, etag_of(first)):
+        return lambda _: True
+    return lambda task: task.seq > first.seq
 
 
 @router.get(

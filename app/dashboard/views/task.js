@@ -16,6 +16,7 @@ export function taskView(main, { taskId }) {
   let stop = () => {};
   let disposed = false;
   let logs = null;
+  let early = []; // lines that have come live before those that were there already; null afterwards
   let foreign = false; // another owner's, seen with the admin scope
 
   const head = h("div", { class: "task-head" });
@@ -198,10 +199,13 @@ export function taskView(main, { taskId }) {
   async function readLogs() {
     try {
       const { data } = await call(`/v1/workload/${taskId}/logs`, { token });
-      for (const line of data.items ?? data.lines ?? []) addLine(line);
+      for (const line of data.items) addLine(line);
     } catch (error) {
       if (!(error instanceof Refused) && !(error instanceof Unreachable)) throw error;
     }
+    const waiting = early;
+    early = null;
+    waiting?.forEach(addLine);
   }
 
   function addLine(line) {
@@ -315,7 +319,7 @@ export function taskView(main, { taskId }) {
       token,
       onMessage(message) {
         if (message.type === "status") take(message.task);
-        else if (message.type === "log") addLine(message);
+        else if (message.type === "log") early ? early.push(message) : addLine(message);
       },
       async onRead() {
         const { data } = await call(`/v1/workload/status/${taskId}`, { token });

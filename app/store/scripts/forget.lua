@@ -6,7 +6,7 @@ if A.again ~= '1' and (status == 'PENDING' or status == 'PROCESSING' or status =
   return 'ALIVE'
 end
 local run, seq = number_of('run'), number_of('seq')
-redis.call('DEL', TASK)
+redis.call('DEL', TASK, LOGS)
 redis.call('ZREM', LIVE, ID)
 redis.call('HSET', TASK, 'status', 'forgotten', 'owner', A.owner, 'run', run, 'seq', whole(seq))
 redis.call('PEXPIRE', TASK, A.ttl)

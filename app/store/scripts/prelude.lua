@@ -1,7 +1,8 @@
 -- prelude: stands before every script. FIELDS (from keys.py) and CHANNEL are written above it by lua.py.
 -- KEYS[1] the task's hash (of scripts about a whole shard: its epoch)   KEYS[2] the shard's living tasks   KEYS[3] the shard's epoch
+-- KEYS[4] the task's log (not of scripts about a whole shard)
 -- ARGV    name, value, …, and where a script takes fields of the hash: '--', field, value, …
-local TASK, LIVE, EPOCH = KEYS[1], KEYS[2], KEYS[3]
+local TASK, LIVE, EPOCH, LOGS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ID = string.match(TASK, ':task:(.+)$')
 local A, FIRST_FIELD = {}, #ARGV + 1
 for i = 1, #ARGV, 2 do

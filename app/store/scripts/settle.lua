@@ -20,4 +20,5 @@ end
 -- The row's seq leaves room for changes since it was chosen; should they have been more, rising matters more.
 anew(math.max(number_of('seq'), tonumber(A.seq) - 1))
 redis.call('PEXPIRE', TASK, A.ttl)
+redis.call('PEXPIRE', LOGS, A.ttl)
 return {'SETTLED', change(false, 'status', A.status)}

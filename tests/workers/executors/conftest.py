@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from app.domain.errors import LeaseLost
+from app.domain.log_line import LogRecord
 from app.domain.task import ResultFile
 from app.settings import Dataset
 from tests.support.waiting import wait_until
@@ -34,6 +35,7 @@ class Recorder:
 
     lose_at_commit: int | None = None
     reports: list[tuple[int, str | None]] = field(default_factory=list)
+    log_lines: list[LogRecord] = field(default_factory=list)
     checkpoints: list[Any] = field(default_factory=list)
     saved: dict[str, bytes] = field(default_factory=dict)
     slow_commit: asyncio.Event | None = None
@@ -41,6 +43,9 @@ class Recorder:
 
     def progress(self, percent: int, message: str | None) -> None:
         self.reports.append((percent, message))
+
+    def log(self, records: list[LogRecord]) -> None:
+        self.log_lines += records
 
     async def commit(self, checkpoint: Any) -> None:
         if self.slow_commit is not None:

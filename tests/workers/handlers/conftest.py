@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from app.domain.log_line import LogRecord
 from app.domain.task import ResultFile
 from app.settings import Dataset
 from workers.job import MAX_CHECKPOINT_BYTES, BlockingJob, JobContext
@@ -47,6 +48,8 @@ class Recorder:
     def progress(self, percent: int, message: str | None) -> None:
         self.percents.append(percent)
         self.messages.append(message or "")
+
+    def log(self, records: list[LogRecord]) -> None: ...
 
     def commit(self, checkpoint: Any) -> None:
         text = json.dumps(checkpoint)
