@@ -6,10 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import pytest
+from playwright.async_api import expect
+
 from app.archive.archive import EndedTask, open_archive
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import Owner, Task
 from app.store.keys import owner_id
+from tests.dashboard.conftest import Visit
 from tests.dashboard.visitor import Visitor
 from tests.support.service import Service
 
