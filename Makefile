@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test lint format lock setup setup-test
+.PHONY: help run up down demo test browser lint format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ demo: setup ## the demo job, on a running stack
 
 test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
 	@$(BIN)/pytest -n 4 --dist loadfile -m 'not slow'
+
+browser: setup-test ## all of the dashboard's tests in Chromium; `make test` has a short form
+	@$(BIN)/pytest -n 2 --dist loadfile tests/dashboard
 
 lint: setup ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
@@ -45,5 +48,5 @@ lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest of every
 setup: ## install what is missing (all others call it)
 	@deploy/local/setup
 
-setup-test: setup ## the same, and PostgreSQL for the tests
+setup-test: setup ## the same, and PostgreSQL and Chromium for the tests
 	@deploy/local/setup test

@@ -32,22 +32,18 @@ from app.api.routes import (
 )
 from app.api.showing import Documents
 from app.domain.errors import LonghaulError
-from app.resources import Resources, depth_limits, open_resources
+from app.resources import Resources, open_resources
 from app.security.sealing import Sealer
 from app.security.tokens import TaskTokenIssuer, TokenVerifier
-from app.service.administration import Administration
-from app.service.dead_letters import DeadLetterDesk
 from app.service.health import Health
 from app.service.logs import Logs
 from app.service.results import Results
 from app.service.submission import Submissions
 from app.service.tickets import Tickets
 from app.service.watching import Watching
-from app.service.wiring import core_services
+from app.service.wiring import administration, core_services
 from app.settings import Settings
-from app.store.census import Census
 from app.store.tickets import TicketStore
-from app.store.workers import Workers
 
 ROUTERS: Final = [
     module.router
@@ -186,17 +182,7 @@ def _services(resources: Resources) -> Services:
         documents=Documents(settings.public_url),
         results=Results(statuses=core.statuses, results=resources.results),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
-        administration=Administration(
-            tasks=resources.tasks,
-            census=Census(resources.redis),
-            workers=Workers(resources.redis),
-            archive=resources.archive,
-            connection=resources.publishing,
-            amqp_url=settings.amqp_url.get_secret_value(),
-            desk=DeadLetterDesk(archive=resources.archive, control=core.control),
-            depth_limits=depth_limits(settings, resources.catalogue),
-            queue_of={action.action_name: action.queue_name for action in resources.catalogue},
-        ),
+        administration=administration(resources, core),
     )
 
 

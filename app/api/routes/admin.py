@@ -64,7 +64,7 @@ async def queue(request: Request, caller: Administrator, queue: str, administrat
 async def workers(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
     """Return each worker-engine that has sent a heartbeat within ten seconds, with its memory and current tasks."""
     require_json_accepted(request)
-    return _items([_worker(worker) for worker in await administration.workers(principal=caller)])
+    return _items([worker_document(worker) for worker in await administration.workers(principal=caller)])
 
 
 @router.get(
@@ -87,7 +87,7 @@ async def tasks(request: Request, caller: Administrator, administration: Adminis
     cursor = query.one("cursor", str, None)
     query.require_nothing_wrong()
     page = await administration.page(wanted, principal=caller, limit=limit, cursor=cursor)
-    return _items([_task(seen) for seen in page.tasks], next_cursor=page.next_cursor)
+    return _items([task_document(seen) for seen in page.tasks], next_cursor=page.next_cursor)
 
 
 @router.get(
@@ -102,7 +102,7 @@ async def tasks(request: Request, caller: Administrator, administration: Adminis
 async def stalled(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
     """Return living tasks that do not get on, since when and why: `lease-expired` or `message-lost`."""
     require_json_accepted(request)
-    return _items([_task(seen) for seen in await administration.stalled(principal=caller)])
+    return _items([task_document(seen) for seen in await administration.stalled(principal=caller)])
 
 
 @router.get(
@@ -117,7 +117,7 @@ async def task(
     """Return a task of any owner, and which worker holds it until when."""
     seen = await administration.task(task_id, principal=caller)
     require_json_accepted(request)
-    return json_response(_task(seen), headers=NO_STORE)
+    return json_response(task_document(seen), headers=NO_STORE)
 
 
 @router.get(
@@ -201,7 +201,8 @@ def _items(items: list[dict[str, Any]], *, next_cursor: str | None = None) -> Re
     return json_response(shown, headers=NO_STORE)
 
 
-def _worker(worker: WorkerReport) -> dict[str, Any]:
+def worker_document(worker: WorkerReport) -> dict[str, Any]:
+    """Return a worker as JSON values."""
     shown = asdict(worker)
     for one in (shown, *shown["tasks"]):
         one["started_at"] = rfc3339(moment(one["started_at"]))
@@ -209,7 +210,8 @@ def _worker(worker: WorkerReport) -> dict[str, Any]:
     return shown
 
 
-def _task(seen: Seen) -> dict[str, Any]:
+def task_document(seen: Seen) -> dict[str, Any]:
+    """Return a task as an operator sees it, as JSON values; absent ones are left out."""
     task = seen.task
     times = {
         "created_at": task.created_at,

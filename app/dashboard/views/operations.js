@@ -133,10 +133,10 @@ export function workersView(main) {
       tasks,
       worker.tasks.slice(0, 20),
       (task) => task.task_id,
-      (task) => h("li", {}, h("a", { href: `/dashboard/tasks/${task.task_id}` }, h("strong", {}, task.action), " ", h("code", {}, task.task_id.slice(0, 8))), h("span", { class: "bar bar-processing", "aria-hidden": "true" }, h("span", { class: "bar-done" })), h("span", { class: "current-percent" })),
+      (task) => h("li", {}, h("a", { href: `/dashboard/tasks/${task.task_id}` }, h("strong", {}, task.action), " ", h("code", {}, task.task_id.slice(0, 8)), task.attempt > 1 ? ` attempt ${task.attempt}` : ""), h("span", { class: "bar bar-processing", "aria-hidden": "true" }, h("span", { class: "bar-done" })), h("span", { class: "current-percent" })),
       (entry, task) => {
         entry.querySelector(".bar-done").style.transform = `scaleX(${task.progress / 100})`;
-        say(entry.lastChild, `${task.progress} %${task.attempt > 1 ? `, attempt ${task.attempt}` : ""}`);
+        say(entry.lastChild, `${task.progress} %`);
       },
     );
     const running = worker.queues.reduce((sum, queue) => sum + queue.running, 0);
