@@ -79,3 +79,6 @@ function showBack() {
     show(banner);
   }, BACK_FOR);
 }
+
+// The browser knows of its network first.
+addEventListener("online", () => state === "lost" && retry?.now());

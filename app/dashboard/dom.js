@@ -187,7 +187,7 @@ export function confirmed({ title, text, verb, danger = false, reason = false })
           "p",
           { class: "actions" },
           h("button", { type: "submit", class: danger ? "button danger" : "button primary" }, verb),
-          h("button", { type: "button", class: "button", on: { click: () => dialog.close("no") } }, "Keep it as it is"),
+          h("button", { type: "button", class: "button", autofocus: danger && !reason, on: { click: () => dialog.close("no") } }, "Keep it as it is"),
         ),
       ),
     );

@@ -116,7 +116,7 @@ export class TaskList {
     }
     say(parts.action, task.action);
     say(parts.message, told(task));
-    parts.message.classList.toggle("is-error", Boolean(task.error));
+    parts.message.classList.toggle("is-error", task.status === "FAILED");
     const { labels } = task;
     if (labels.join(" ") !== parts.labels.dataset.shown) {
       parts.labels.dataset.shown = labels.join(" ");

@@ -4,7 +4,7 @@ import { Refused, Unreachable } from "./api.js";
 import { connection } from "./connection.js";
 
 const FIRST_WAIT = 500;
-const LONGEST_WAIT = 15000;
+const LONGEST_WAIT = 8000;
 const SOCKET_AGAIN = 60000;
 const SILENCE = 40000; // the server sends a ping each 15 s
 

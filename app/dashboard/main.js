@@ -160,7 +160,7 @@ function help() {
       row(["u"], "Back to the list"),
       row(["?"], "This list"),
     ),
-    h("p", {}, box, " ", h("label", { for: "keys-on" }, "Single keys do something")),
+    h("p", {}, box, " ", h("label", { for: "keys-on" }, "Single-key shortcuts are on")),
     h("p", { class: "actions" }, h("button", { type: "button", class: "button primary", on: { click: () => dialog.close() } }, "Close")),
   );
   document.body.append(dialog);

@@ -223,7 +223,7 @@ async def test_all_of_it_by_keyboard(visit: Visit, alice: httpx.AsyncClient) -> 
     await visitor.heading("New task").wait_for()
     await keys.press("?")
     await page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
-    await page.get_by_label("Single keys do something").uncheck()
+    await page.get_by_label("Single-key shortcuts").uncheck()
     await keys.press("Escape")
     await expect(page.get_by_role("dialog")).to_have_count(0)
     await keys.press("u")

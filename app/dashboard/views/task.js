@@ -71,10 +71,10 @@ export function taskView(main, { taskId }) {
       announce(`${next.action}: ${statusWord(next.status)}${next.error ? `. ${next.error.detail ?? ""}` : ""}`);
     } else if (Math.floor(before.progress / 25) !== Math.floor(next.progress / 25)) {
       announce(`${next.progress} percent`);
+      seen.push({ at, what: `${next.progress} %${next.message ? `: ${next.message}` : ""}` });
     }
     if (next.attempt > Math.max(1, before.attempt)) seen.push({ at, what: `Attempt ${next.attempt} began, at ${next.progress} %` });
     if (next.cancel_requested && !before.cancel_requested) seen.push({ at, what: "Asked to stop" });
-    if (next.message && next.message !== before.message) seen.push({ at, what: next.message });
   }
 
   function draw(first) {
