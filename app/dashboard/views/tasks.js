@@ -79,9 +79,9 @@ export function tasksView(main, { everybody = false, query }) {
     void knownActions().then((names) => {
       for (const name of names) if (name !== filter.action) action.append(h("option", { value: name }, name));
     });
-    let typing = 0;
-    const field = (id, label, key, placeholder, again) =>
-      h(
+    const field = (id, label, key, placeholder, again) => {
+      let typing = 0; // one for each: what is typed in one field must not stop the other
+      return h(
         "div",
         { class: `filter filter-${key}` },
         h("label", { for: id, class: "unseen" }, label),
@@ -101,6 +101,7 @@ export function tasksView(main, { everybody = false, query }) {
           },
         }),
       );
+    };
     const clear = h("button", { type: "button", class: "button quiet", on: { click: clearFilter } }, "Clear filters");
     const element = h(
       "form",
