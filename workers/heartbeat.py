@@ -25,7 +25,7 @@ SHOWN: Final = 100
 """How many current tasks a heartbeat names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # told apart by identity: tokens are unique for one task only
 class _Job:
     lease: Lease
     began: int
@@ -46,24 +46,26 @@ class Roster:
     """The attempts that run in this process."""
 
     def __init__(self) -> None:
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[_Job, None] = {}
+        """In the order in which they began."""
 
     @contextmanager
     def listing(self, lease: Lease) -> Iterator[None]:
         """List an attempt for as long as it runs."""
-        self._jobs[lease.token] = _Job(lease, now_ms())
+        job = _Job(lease, now_ms())
+        self._jobs[job] = None
         try:
             yield
         finally:
-            del self._jobs[lease.token]
+            del self._jobs[job]
 
     def running(self) -> Counter[str]:
         """Return how many attempts run, by queue."""
-        return Counter(job.lease.envelope.queue for job in self._jobs.values())
+        return Counter(job.lease.envelope.queue for job in self._jobs)
 
     def shown(self) -> list[CurrentTask]:
         """Return the longest-running ones."""
-        return [job.shown() for job in list(self._jobs.values())[:SHOWN]]
+        return [job.shown() for job in list(self._jobs)[:SHOWN]]
 
 
 class Heartbeat:
@@ -114,9 +116,11 @@ class Heartbeat:
 
     def _memory(self) -> tuple[int, int]:
         """Return the bytes of the engine and its children together, and how many children there are."""
-        total, count = self._process.memory_info().rss, 0
-        for child in self._process.children(recursive=True):
-            with contextlib.suppress(psutil.Error):  # it has just ended
-                total += child.memory_info().rss
-                count += 1
+        total = count = 0
+        with contextlib.suppress(psutil.Error):
+            total = self._process.memory_info().rss
+            for child in self._process.children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # it has just ended
+                    total += child.memory_info().rss
+                    count += 1
         return total, count

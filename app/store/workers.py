@@ -90,7 +90,8 @@ class Workers:
             return []
         pipeline.mget([worker_key(worker_id.decode()) for worker_id in ids])
         (texts,) = await self._execute(pipeline)
-        return sorted((_read(text) for text in texts if text is not None), key=lambda one: (one.started_at, one.id))
+        found = [worker for text in texts if text is not None and (worker := _read(text)) is not None]
+        return sorted(found, key=lambda one: (one.started_at, one.id))
 
     @staticmethod
     async def _execute(pipeline: Any) -> list[Any]:
@@ -101,8 +102,12 @@ class Workers:
         return done
 
 
-def _read(text: bytes) -> WorkerReport:
+def _read(text: bytes) -> WorkerReport | None:
+    """Read a heartbeat; None for one of another version that says too little or something else."""
     values = json.loads(text)
-    values["queues"] = [ServedQueue(**queue) for queue in values["queues"]]
-    values["tasks"] = [CurrentTask(**task) for task in values["tasks"]]
-    return WorkerReport(**values)
+    try:
+        values["queues"] = [ServedQueue(**queue) for queue in values["queues"]]
+        values["tasks"] = [CurrentTask(**task) for task in values["tasks"]]
+        return WorkerReport(**values)
+    except (TypeError, KeyError):
+        return None

@@ -1,5 +1,6 @@
 """What operators see and may do: everybody's tasks and the queues, the workers, the dead letters; never a payload."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -128,6 +129,18 @@ async def test_a_worker_says_what_it_is_at(
         return not await holder()
 
     await wait_until(left, timeout=20, what="its leaving the heartbeat")
+
+
+async def test_tasks_that_are_claimed_in_the_same_millisecond_are_told_apart(
+    alice: httpx.AsyncClient, service: Service
+) -> None:
+    """Tokens are times in ms, unique for one task only: a worker's list of what runs must not go by them."""
+    answers = await asyncio.gather(
+        *(alice.post("/v1/workload", json={"action": "sleep", "seconds": 0.05, "steps": 1}) for _ in range(60))
+    )
+    for answer in answers:
+        ended = await service.ended(alice, answer.json()["task_id"])
+        assert (ended["status"], ended["attempt"]) == ("COMPLETED", 1)
 
 
 async def test_everybodys_tasks_come_living_first_and_page_by_page(
