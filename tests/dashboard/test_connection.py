@@ -28,7 +28,10 @@ async def other_api(service: Service, tmp_path: Path) -> AsyncIterator[Service]:
         other.stop()
 
 
-@pytest.mark.parametrize("place", ["the list", "a task", "the queues"])
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param("the list", marks=pytest.mark.slow), "a task", pytest.param("the queues", marks=pytest.mark.slow)],
+)
 async def test_a_lost_connection_is_said_and_so_is_its_return(
     place: str, visit: Visit, other_api: Service, alice: httpx.AsyncClient, admin_scopes: str
 ) -> None:
