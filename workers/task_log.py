@@ -19,6 +19,7 @@ from app.store.task_logs import KEPT_LINES, TaskLogs
 WRITE_SECONDS: Final = 0.25
 LINES_AT_ONCE: Final = 100
 """Of a batch: with WRITE_SECONDS, 400 lines a second."""
+MOST_WAITING: Final = KEPT_LINES // 2
 LAST_SECONDS: Final = 2.0
 """How long the end of an attempt waits for its last lines."""
 
@@ -43,7 +44,7 @@ class TaskLog:
         if not self._is_open:
             return
         for record in records:
-            if len(self._waiting) == KEPT_LINES:  # it would not be kept for long either
+            if len(self._waiting) == MOST_WAITING:
                 self._waiting.popleft()
                 self._left_out += 1
             self._waiting.append(record)

@@ -5,6 +5,7 @@
   written has left. It is given some seconds, and then the connection is cut.
 """
 
+import resource
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +52,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         finally:
             if not self.disconnected:
                 self.loop.call_later(CUT_SECONDS, self.transport.abort)
+
+
+def allow_many_connections() -> None:
+    """Raise the soft limit of open files, 1024 on most machines, to the hard one: each stream is a file."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class ApiServer(uvicorn.Server):

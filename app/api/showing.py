@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.domain.task import StatusDocument, Task
 
 RETRY_AFTER_SECONDS: Final = 5
-WRITTEN: Final = 1000
+WRITTEN: Final = 256
 """How many documents are kept as text."""
 CACHE_HEADERS: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Prefer"}
 

@@ -28,7 +28,7 @@ def serve(
 
     Example: longhaul serve --config /etc/longhaul/config.yaml
     """
-    from app.api.server import ApiServer  # noqa: PLC0415  # `longhaul --help` stays quick
+    from app.api.server import ApiServer, allow_many_connections  # noqa: PLC0415  # `longhaul --help` stays quick
     from app.main import create_app  # noqa: PLC0415
     from app.observability.crash_points import arm_crash_point  # noqa: PLC0415
     from app.observability.logging import configure_logging  # noqa: PLC0415
@@ -36,6 +36,7 @@ def serve(
     settings = load_settings(config)
     configure_logging(settings.log)
     arm_crash_point(development=settings.development)
+    allow_many_connections()
     server = ApiServer(
         create_app(settings), settings.api, host=host or settings.api.host, port=port or settings.api.port
     )

@@ -75,7 +75,7 @@ class Watching:
 
     @asynccontextmanager
     async def task(
-        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None, scope: Scope = Scope.READ
+        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow a task until it has ended: the task as it is, its log, then every newer state that the reader is in
         time for, and every line. Each line that was written comes before the end; of a task that has ended already, a
@@ -85,7 +85,6 @@ class Watching:
             task_id: The task.
             principal: Who asks.
             seen: What the reader has seen before: no older state and no earlier line comes again.
-            scope: What the caller's token must cover.
 
         Raises:
             NotFound, InsufficientScope: As for `Statuses.read`; before anything is subscribed to.
@@ -94,8 +93,8 @@ class Watching:
 
         The iterator raises Unauthorized once the caller's token has expired, and Restarting when the process stops.
         """
-        task = await self._statuses.read(task_id, principal=principal, scope=scope)
-        feed = _TaskFeed(task_id, principal, scope, self._statuses, self._logs, seen)
+        task = await self._statuses.read(task_id, principal=principal)
+        feed = _TaskFeed(task_id, principal, Scope.READ, self._statuses, self._logs, seen)
         async with self._open(feed, task.owner_id, principal, task_id) as events:
             yield events
 
@@ -184,6 +183,7 @@ class _Feed(ABC):
         self._ended_by: Exception | None = None
         self._beat_due = False
         self._must_read = False
+        self._must_fetch = False
 
     async def start(self, principal: Principal) -> None:
         """Read the first snapshot, and set the clocks."""
@@ -191,7 +191,9 @@ class _Feed(ABC):
         expired = Unauthorized("The token has expired.", token_was_sent=True)
         left = min(YEAR, max(0.0, principal.expires_at - time.time()))
         self._expiry = asyncio.get_running_loop().call_later(left, self.stop, expired)
-        self._heart = asyncio.get_running_loop().call_later(HEARTBEAT_SECONDS, self._beat)
+        # The first one comes sooner, so that readers who came together do not read again together.
+        first = HEARTBEAT_SECONDS * random.uniform(0.5, 1)  # noqa: S311
+        self._heart = asyncio.get_running_loop().call_later(first, self._beat)
 
     def close(self) -> None:
         """Stop the clocks."""
@@ -222,11 +224,14 @@ class _Feed(ABC):
                 raise self._ended_by
             if self._must_read:
                 await self._read_again()
-            async with aclosing(self._news()) as news:
-                async for event in news:
-                    yield event
-            if self._is_over():
-                return
+            # No generator of its own for what waits: with a thousand readers each microsecond is a millisecond.
+            while (event := self._next()) is not None or self._must_fetch:
+                if event is None:
+                    await self._fetch()
+                    continue
+                yield event
+                if self._is_over():
+                    return
             if self._beat_due:
                 self._beat_due = False
                 yield HEARTBEAT
@@ -251,8 +256,12 @@ class _Feed(ABC):
         """
 
     @abstractmethod
-    def _news(self) -> AsyncGenerator[Event]:
-        """Hand on what waits."""
+    def _next(self) -> Event | None:
+        """Take the next of what waits."""
+
+    async def _fetch(self) -> None:
+        """Read what is to be handed on before anything else, while `_must_fetch` says so."""
+        raise NotImplementedError
 
     def _is_over(self) -> bool:
         """Whether nothing more will come."""
@@ -289,6 +298,7 @@ class _TaskFeed(_Feed):
         self._newest: Task | None = None
         self._last: Task | None = None
         """What was handed on last."""
+        self._is_first = True
         self._seq = seen.seq - 1 if seen else 0  # what was seen last is shown again: the current state comes first
         self._line = seen.line if seen else 0
         self._lines: deque[LogLine] = deque()
@@ -337,38 +347,28 @@ class _TaskFeed(_Feed):
     def _is_over(self) -> bool:
         return self._logs is not None and self._last is not None and self._last.status.is_terminal
 
-    async def _news(self) -> AsyncGenerator[Event]:
-        ended_before = self._last is None and self._has_ended()
-        if self._last is None and not (ended_before and self._comes_again):
-            for task in self._fresh():
-                yield task
-            if ended_before:
-                return
-        while True:
-            await self._fetch()
-            while self._lines:
-                line = self._lines.popleft()
-                self._line = line.line
-                yield line
-            if self._must_fetch and self._has_ended():
-                continue  # a long log, and all of it comes before the end
-            for task in self._fresh():
-                yield task
-            if not self._lines and not self._must_fetch:
-                return
+    def _next(self) -> Event | None:
+        first, self._is_first = self._is_first, False
+        if first and (not self._has_ended() or not self._comes_again):
+            return self._fresh()
+        if self._lines:
+            line = self._lines.popleft()
+            self._line = line.line
+            return line
+        if self._must_fetch:
+            return None  # every line comes before the end
+        return self._fresh()
 
     def _has_ended(self) -> bool:
         return self._newest is not None and self._newest.status.is_terminal
 
-    def _fresh(self) -> list[Task]:
+    def _fresh(self) -> Task | None:
         """Return the newest state, unless it was handed on already."""
         task = self._newest
         if task is None or task.seq <= self._seq:
-            return []
-        if self._lines and task.status.is_terminal:
-            return []  # its last lines first
+            return None
         self._seq, self._last = task.seq, task
-        return [task]
+        return task
 
     async def _fetch(self) -> None:
         """Read lines from the store, as many as may wait; should it be away, the end does not wait for them."""
@@ -435,9 +435,9 @@ class _OwnerFeed(_Feed):
             if oldest in self._waiting:
                 self.stop(Overloaded("More is waiting for this reader than can be kept."))
 
-    async def _news(self) -> AsyncGenerator[Event]:
-        while self._lines or self._waiting:
-            while self._lines:
-                yield self._lines.popleft()
-            if self._waiting:
-                yield self._waiting.pop(next(iter(self._waiting)))
+    def _next(self) -> Event | None:
+        if self._lines:
+            return self._lines.popleft()
+        if self._waiting:
+            return self._waiting.pop(next(iter(self._waiting)))
+        return None

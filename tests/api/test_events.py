@@ -124,8 +124,9 @@ async def test_refusals_are_problems_before_the_stream(
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "DELETE"])
-async def test_there_is_only_get(method: str, anybody: httpx.AsyncClient) -> None:
-    answer = await anybody.request(method, f"/v1/workload/{uuid4()}/events")
+async def test_there_is_only_get(method: str, service: Service) -> None:
+    async with httpx.AsyncClient(base_url=service.base_url) as client:
+        answer = await client.request(method, f"/v1/workload/{uuid4()}/events")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
 

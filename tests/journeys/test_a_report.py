@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import zipfile
 
 import httpx
@@ -20,6 +21,10 @@ async def test_a_report_is_ordered_watched_and_downloaded(service: Service, alic
     document = await service.ended(alice, task["task_id"], timeout=60)
 
     assert document["status"] == "COMPLETED", document
+    log = (await alice.get(document["links"]["logs"]["href"])).json()["items"]
+    assert [line["line"] for line in log] == [1, 2]
+    assert re.fullmatch(r"[0-9,]+ rows of 'Weather telemetry .*'", log[0]["message"])
+    assert re.fullmatch(r"found \d+ gaps and \d+ anomalies", log[1]["message"])
     result = await alice.get(f"/v1/workload/{task['task_id']}/result")
     assert result.status_code == 200
     assert hashlib.sha256(result.content).hexdigest() == document["result"]["sha256"]

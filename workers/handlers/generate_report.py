@@ -31,6 +31,7 @@ def generate_report(job: BlockingJob, params: GenerateReport) -> Result:
     dataset = dataset_of(job.datasets, params.id)
     opened = open_dataset(dataset, job.workspace, lambda share: job.progress(READ * share, "reading"))
 
+    job.log(f"{opened.rows:,} rows of {dataset.title!r}")
     from workers.handlers.report.analysis import analyse
     from workers.handlers.report.steps import Steps
 
@@ -39,6 +40,7 @@ def generate_report(job: BlockingJob, params: GenerateReport) -> Result:
         opened, dataset, steps, lambda share, message: job.progress(READ + (ANALYSED - READ) * share, message)
     )
 
+    job.log(f"found {len(analysis.gaps):,} gaps and {len(analysis.anomalies):,} anomalies")
     job.progress(ANALYSED, "getting ready to draw")
     from workers.handlers.report.bundle import write_bundle
     from workers.handlers.report.charts import draw_charts

@@ -42,6 +42,7 @@ def transform_dataset(job: BlockingJob, params: TransformDataset) -> Result:
     windows = Windows(opened, every=params.every, aggregate=params.aggregate, folder=job.workspace / "windows")
     chunks = windows.chunks
     total = opened.rows * params.repeat
+    job.log(f"{opened.rows:,} rows in {len(chunks):,} parts")
     state = {"data": opened.fingerprint, "chunks": len(chunks)}  # of other data or chunks, a place means nothing
     first_pass, first_chunk = _place(job, state)
     committed_at = time.monotonic()

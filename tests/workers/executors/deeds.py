@@ -176,6 +176,17 @@ class Deeds:
         job.progress(1, "all rows")
 
     @staticmethod
+    def log_in_a_rush(job: BlockingJob, params: Deed) -> None:
+        job.log("first\nsecond", level="warning")
+        for number in range(params.number):
+            job.log(f"row {number}")
+
+    @staticmethod
+    def log_and_die(job: BlockingJob, params: Deed) -> None:
+        job.log("last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @staticmethod
     def report_at_length(job: BlockingJob, params: Deed) -> None:
         job.progress(0.5, "word\n" * 500_000)
 

@@ -62,6 +62,24 @@ async def test_progress_comes_together_and_its_last_word_is_not_lost(bench: Benc
     assert recorder.reports[-1] == (100, "all rows")
 
 
+async def test_log_lines_come_in_order_and_too_many_are_left_out_and_counted(bench: Bench) -> None:
+    recorder = Recorder()
+    await bench.do("log_in_a_rush", number=20_000, recorder=recorder)
+    said = [record.message for record in recorder.log_lines]
+    assert said[:4] == ["first", "second", "row 0", "row 1"]
+    assert recorder.log_lines[0].level == "warning"
+    notices = [int(words[1:].split()[0]) for words in said if words.endswith("lines were left out)")]
+    assert len(said) - len(notices) + sum(notices) == 20_002
+    assert len(said) < 15_000
+
+
+async def test_what_a_job_logged_before_it_was_killed_is_not_lost(bench: Bench) -> None:
+    recorder = Recorder()
+    with pytest.raises(AttemptFailed):
+        await bench.do("log_and_die", recorder=recorder)
+    assert [record.message for record in recorder.log_lines] == ["last words"]
+
+
 async def test_an_endless_message_is_cut_and_is_one_line(bench: Bench) -> None:
     recorder = Recorder()
     await bench.do("report_at_length", recorder=recorder)
