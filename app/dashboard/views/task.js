@@ -169,7 +169,7 @@ export function taskView(main, { taskId }) {
 
   function drawFacts() {
     const rows = [
-      ["Attempt", `${task.attempt || "none yet"}; given up after ${task.max_attempts} ${task.max_attempts === 1 ? "failure" : "failures"}`],
+      ["Attempt", `${task.attempt || "none yet"} (at most ${task.max_attempts} may fail)`],
       task.queue ? ["Queue", task.queue.name + (task.queue.position ? `, place ${task.queue.position}` : "")] : null,
       ["Labels", task.labels.length ? h("span", { class: "labels" }, task.labels.map((label) => h("a", { class: "label", href: `/dashboard?label=${encodeURIComponent(label)}` }, label))) : "none"],
       task.worker ? ["Worker", h("code", {}, task.worker)] : null,
