@@ -14,6 +14,7 @@ export function taskView(main, { taskId }) {
   const seen = []; // what has happened while we watched: {at, what}
   let task = null;
   let stop = () => {};
+  let stopDeliveries = null;
   let disposed = false;
   let logs = null;
   let early = []; // lines that have come live before those that were there already; null afterwards
@@ -59,7 +60,7 @@ export function taskView(main, { taskId }) {
       if (!foreign && task.links?.logs) void readLogs();
     }
     draw(first);
-    if (TERMINAL.has(task.status)) void readDeliveries();
+    if (task.webhook && !stopDeliveries && !foreign && !byLink) watchDeliveries();
   }
 
   /** Keep what has happened, and tell a screen reader of what matters. */
@@ -227,34 +228,41 @@ export function taskView(main, { taskId }) {
 
   // --- webhook deliveries
 
-  async function readDeliveries() {
-    if (foreign || byLink || !task.webhook) return;
-    try {
-      const { data } = await call(`/v1/workload/${taskId}/deliveries`, { token });
-      if (disposed || !data.items?.length) return;
-      letters.hidden = false;
-      show(letters, h("h2", { id: "deliveries-title" }, "Webhook deliveries"), h("ol", { class: "deliveries" }, data.items.map(delivery)));
-    } catch (error) {
-      if (!(error instanceof Refused) && !(error instanceof Unreachable)) throw error; // a 404: there are none here
-    }
+  function watchDeliveries() {
+    stopDeliveries = repeat({ read: readDeliveries, every: 5000 });
   }
 
-  function delivery(item) {
-    const id = item.id ?? item.delivery_id;
-    const attempts = item.attempts_made ?? item.log ?? (Array.isArray(item.attempts) ? item.attempts : []);
-    const code = item.status_code ?? attempts.at(-1)?.status_code;
-    const took = item.duration_ms ?? attempts.at(-1)?.duration_ms;
-    const at = item.time ?? item.attempted_at ?? attempts.at(-1)?.time;
+  async function readDeliveries() {
+    let items;
+    try {
+      ({ items } = (await call(`/v1/workload/${taskId}/deliveries`, { token })).data);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 404) stopDeliveries(); // nothing to show here
+      throw error;
+    }
+    if (disposed || !items.length) return;
+    const shown = items.map((item) => item.id).join();
+    if (letters.dataset.shown === shown) return;
+    letters.dataset.shown = shown;
+    letters.hidden = false;
+    show(letters, h("h2", { id: "deliveries-title" }, "Webhook deliveries"), h("ol", { class: "deliveries" }, items.map(delivery)));
+  }
+
+  function delivery(item, place) {
+    const answer = item.status_code ? `HTTP ${item.status_code}` : (item.error ?? "no answer");
+    const again = () => call(`/v1/workload/${taskId}/deliveries/${item.id}/redeliver`, { method: "POST", token });
     return h(
       "li",
-      {},
-      h("strong", {}, item.event ?? item.type ?? "delivery"),
-      h("span", {}, [item.state, code && `HTTP ${code}`, took !== undefined && `${took} ms`, (item.location ?? item.url) && `to ${item.location ?? item.url}`].filter(Boolean).join(" · ")),
-      at ? ago(at) : null,
-      item.next_attempt_at ? h("span", { class: "hint" }, `next try at ${clockOrDay(item.next_attempt_at)}`) : null,
-      id === undefined
-        ? null
-        : h("button", { type: "button", class: "button small", on: { click: () => act(() => call(`/v1/workload/${taskId}/deliveries/${encodeURIComponent(id)}/redeliver`, { method: "POST", token }), "Sent again", readDeliveries) } }, "Send again"),
+      { class: `delivery delivery-${item.outcome}` },
+      h("strong", {}, item.type),
+      h("span", { class: "outcome" }, item.outcome),
+      h("span", {}, `attempt ${item.attempt}, ${answer} in ${item.duration_ms} ms`),
+      item.location ? h("span", {}, "to ", h("code", { class: "breaks" }, item.location)) : null,
+      ago(item.attempted_at),
+      place === 0 && item.next_attempt_at ? h("span", { class: "hint" }, `next try at ${clockOrDay(item.next_attempt_at)}`) : null,
+      session.maySubmit
+        ? h("button", { type: "button", class: "button small", "aria-label": `Send again: ${item.type}`, on: { click: () => act(again, "It is sent again", readDeliveries) } }, "Send again")
+        : null,
     );
   }
 
@@ -364,5 +372,6 @@ export function taskView(main, { taskId }) {
   return () => {
     disposed = true;
     stop();
+    stopDeliveries?.();
   };
 }
