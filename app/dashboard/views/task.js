@@ -212,18 +212,19 @@ export function taskView(main, { taskId }) {
   function addLine(line) {
     if (disposed) return;
     if (!logs) {
-      const list = h("ol", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-labelledby": "log-title" });
-      logs = { list, last: -1 };
+      const list = h("ol", {});
+      const box = h("div", { class: "log", tabindex: "0", role: "log", "aria-live": "off", "aria-labelledby": "log-title" }, list);
+      logs = { list, box, last: -1 };
       lines.hidden = false;
-      show(lines, h("h2", { id: "log-title" }, "Log"), list);
+      show(lines, h("h2", { id: "log-title" }, "Log"), box);
     }
     if (line.line !== undefined && line.line <= logs.last) return;
     logs.last = line.line ?? logs.last;
-    const { list } = logs;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    const { list, box } = logs;
+    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     list.append(h("li", { class: `log-line log-${String(line.level ?? "info").toLowerCase()}` }, h("time", { datetime: line.time }, clock(line.time)), h("span", { class: "log-level" }, String(line.level ?? "info").toLowerCase()), h("span", { class: "log-text" }, line.message)));
     while (list.childElementCount > LINES) list.firstChild.remove();
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    if (atEnd) box.scrollTop = box.scrollHeight;
   }
 
   // --- webhook deliveries
@@ -254,12 +255,15 @@ export function taskView(main, { taskId }) {
     return h(
       "li",
       { class: `delivery delivery-${item.outcome}` },
-      h("strong", {}, item.type),
-      h("span", { class: "outcome" }, item.outcome),
-      h("span", {}, `attempt ${item.attempt}, ${answer} in ${item.duration_ms} ms`),
-      item.location ? h("span", {}, "to ", h("code", { class: "breaks" }, item.location)) : null,
-      ago(item.attempted_at),
-      place === 0 && item.next_attempt_at ? h("span", { class: "hint" }, `next try at ${clockOrDay(item.next_attempt_at)}`) : null,
+      h("p", {}, h("strong", {}, item.type), " ", h("span", { class: "outcome" }, item.outcome)),
+      h(
+        "p",
+        { class: "hint" },
+        `attempt ${item.attempt}: ${answer}, after ${duration(item.duration_ms / 1000)} · `,
+        ago(item.attempted_at),
+        place === 0 && item.next_attempt_at ? ` · next try at ${clockOrDay(item.next_attempt_at)}` : null,
+        item.location ? [" · to ", h("code", { class: "breaks" }, item.location)] : null,
+      ),
       session.maySubmit
         ? h("button", { type: "button", class: "button small", "aria-label": `Send again: ${item.type}`, on: { click: () => act(again, "It is sent again", readDeliveries) } }, "Send again")
         : null,
