@@ -114,7 +114,7 @@ export function follow({ path, token, onMessage, onRead, onRefused = () => {}, p
   return stop;
 }
 
-/** Read something again and again until `stop` is called; while nobody answers, ever more seldom. */
+/** Read something again and again until `stop` is called; what takes long, and while nobody answers, more seldom. */
 export function repeat({ read, every }) {
   let timer = 0;
   let wait = every;
@@ -122,10 +122,12 @@ export function repeat({ read, every }) {
 
   async function once() {
     clearTimeout(timer);
+    const began = Date.now();
     let next = every;
     try {
       await read();
       wait = every;
+      next = Math.max(every, 5 * (Date.now() - began));
     } catch (error) {
       if (!(error instanceof Unreachable) && !(error instanceof Refused)) throw error;
       next = wait;

@@ -35,7 +35,10 @@ from app.store.workers import WorkerReport, Workers
 RATE_SPAN: Final = timedelta(seconds=30)
 """Over how long rates are taken."""
 FRESH_SECONDS: Final = 1.0
-"""For how long one look at the queues serves everybody who asks."""
+"""For how long one look at the queues serves everybody who asks, at least."""
+REST: Final = 10
+"""… and for how many times as long as it took: with 200,000 living tasks it took 2 s, of Redis' time, on two cores that
+had other work. So operators cost Redis a tenth of its time at most."""
 LETTERS: Final = 10_000
 """How many dead letters are gone through to find one."""
 LIVING: Final = frozenset({TaskStatus.PENDING, TaskStatus.PROCESSING})
@@ -128,7 +131,8 @@ class Administration:
         self._depth_limits = depth_limits
         self._queue_of = queue_of
         self._looking = asyncio.Lock()
-        self._looked: tuple[float, list[QueueFigures], Count] | None = None
+        self._looked: tuple[list[QueueFigures], Count] | None = None
+        self._fresh_until = 0.0
         self._letters = asyncio.Lock()
 
     # --- seeing
@@ -230,10 +234,12 @@ class Administration:
 
     async def _look(self) -> tuple[list[QueueFigures], Count]:
         async with self._looking:
-            if self._looked is None or time.monotonic() - self._looked[0] > FRESH_SECONDS:
-                figures, count = await self._figures()
-                self._looked = (time.monotonic(), figures, count)
-            return self._looked[1], self._looked[2]
+            began = time.monotonic()
+            if self._looked is None or began > self._fresh_until:
+                self._looked = await self._figures()
+                ended = time.monotonic()
+                self._fresh_until = ended + max(FRESH_SECONDS, REST * (ended - began))
+            return self._looked
 
     async def _figures(self) -> tuple[list[QueueFigures], Count]:
         since = datetime.now(UTC) - RATE_SPAN

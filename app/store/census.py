@@ -6,7 +6,7 @@ tens of megabytes, and so they are some hundred short scripts. Nothing here chan
 
 import asyncio
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, cast
@@ -111,10 +111,18 @@ class Census:
             "labels": json.dumps(list(labels)),
             "count": limit,
         }
-        places: list[tuple[int, str]] = []
-        for found in await asyncio.gather(*(self._newest.on_shard(shard, **named) for shard in range(SHARDS))):
-            places += [(int(created), task_id.decode()) for created, task_id in zip(*[iter(found)] * 2, strict=True)]
+        shards = await asyncio.gather(*(self._newest_of(shard, named) for shard in range(SHARDS)))
+        places = set().union(*shards)  # a task that is published anew moves on, and may be seen twice
         return [UUID(task_id) for _, task_id in sorted(places, reverse=True)[:limit]]
+
+    async def _newest_of(self, shard: int, named: Mapping[str, str | int]) -> set[tuple[int, str]]:
+        places: set[tuple[int, str]] = set()
+        offset, seen = 0, STRETCH
+        while seen == STRETCH:
+            seen, found = await self._newest.on_shard(shard, offset=offset, stretch=STRETCH, **named)
+            offset += seen
+            places |= {(int(created), task_id.decode()) for created, task_id in zip(*[iter(found)] * 2, strict=True)}
+        return places
 
     async def holders(self, task_ids: Sequence[UUID]) -> list[Holder | None]:
         """Return who works at each of these tasks, in one round trip."""

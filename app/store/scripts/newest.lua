@@ -1,7 +1,8 @@
--- newest: a shard's living tasks of all owners, the newest first. Reads only.
+-- newest: a shard's living tasks of all owners, the newest first. Reads only, and only a stretch of them.
+-- offset, stretch: of the shard's living tasks
 -- before, before_id: only what stands behind this place, a `created_at` in ms and an id; '' for all
 -- statuses, actions, labels: JSON arrays; any of the first two, all of the last; [] for all   count: how many at most
--- replies {created_at, id, …}, by falling created_at, then by falling id
+-- replies {seen, {created_at, id, …}}, by falling created_at, then by falling id
 local TASK_PREFIX = string.gsub(LIVE, ':live$', ':task:')
 local function set_of(text)
   local found, names = nil, {}
@@ -22,8 +23,9 @@ local function carries(text)
   return true
 end
 
-local found = {}
-for _, id in ipairs(redis.call('ZRANGE', LIVE, 0, -1)) do
+local found, from = {}, tonumber(A.offset)
+local members = redis.call('ZRANGE', LIVE, from, from + tonumber(A.stretch) - 1)
+for _, id in ipairs(members) do
   local status, action, created_at, carried = unpack(redis.call('HMGET', TASK_PREFIX .. id,
     'status', 'action', 'created_at', 'labels'))
   if (status == 'PENDING' or status == 'PROCESSING') and (not statuses or statuses[status])
@@ -44,4 +46,4 @@ local flat = {}
 for i = 1, math.min(#found, tonumber(A.count)) do
   flat[#flat + 1], flat[#flat + 2] = whole(found[i][1]), found[i][2]
 end
-return flat
+return {#members, flat}
