@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test fuzz live chaos mutation-run lint audit fairness format lock setup setup-test
+.PHONY: help run up down demo test fuzz browser live chaos mutation-run lint audit fairness format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -28,6 +28,9 @@ test: setup-test lint ## lint, types, and all tests, on servers that they start 
 
 fuzz: setup-test ## schemathesis for five minutes: requests out of the OpenAPI document, on a real service
 	@$(BIN)/pytest -m fuzz
+
+browser: setup-test ## all of the dashboard's tests in Chromium; `make test` has a short form
+	@$(BIN)/pytest -n 2 --dist loadfile tests/dashboard
 
 live: setup-test ## live updates at full size: 500 sockets over a restart of Redis, 2,000 on one process
 	@$(BIN)/pytest tests/live
@@ -64,5 +67,5 @@ lock: setup ## write requirements.lock anew; UPGRADE=1 takes the newest of every
 setup: ## install what is missing (all others call it)
 	@deploy/local/setup
 
-setup-test: setup ## the same, and PostgreSQL for the tests
+setup-test: setup ## the same, and PostgreSQL and Chromium for the tests
 	@deploy/local/setup test

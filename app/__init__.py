@@ -10,7 +10,7 @@ Layers, low to high; an import only ever points down (import-linter holds it in 
     archive         SQL: how tasks ended                          results    the files that tasks made
     resources       all that a process needs, opened in order and closed in reverse
     service         what can be asked; every door calls these and nothing deeper
-    api             the HTTP and WebSocket door
+    api             the HTTP and WebSocket door                   dashboard  its page for browsers: files only
     main            the only wiring of the API
     cli             the command line door: `longhaul`
 

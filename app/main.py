@@ -19,7 +19,9 @@ from app.api.middleware import RequestContext
 from app.api.overload import RequestPlaces
 from app.api.routes import (
     actions,
+    admin,
     control,
+    dashboard,
     events,
     health,
     live,
@@ -46,13 +48,27 @@ from app.service.tickets import Tickets
 from app.service.watcher_places import WatcherPlaces
 from app.service.watching import Watching
 from app.service.webhooks import Webhooks
-from app.service.wiring import core_services
+from app.service.wiring import administration, core_services
 from app.settings import JwtSettings, Settings
 from app.store.tickets import TicketStore
 
 ROUTERS: Final = [
     module.router
-    for module in (submission, status, control, results, live, events, tickets, webhooks, actions, health, pages)
+    for module in (
+        submission,
+        status,
+        control,
+        results,
+        live,
+        events,
+        tickets,
+        webhooks,
+        actions,
+        admin,
+        health,
+        pages,
+        dashboard,
+    )
 ]
 WITHOUT_HEAD: Final = frozenset({"/v1/workload/{task_id}/events"})
 ALLOWED_HEADERS: Final = [
@@ -195,6 +211,7 @@ def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Ser
             lookup=resources.lookup,
         ),
         health=Health(redis=resources.redis, publisher=resources.publisher, archive=resources.archive),
+        administration=administration(resources, core),
     )
 
 

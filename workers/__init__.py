@@ -6,7 +6,8 @@ Authors of handlers import from here:
 
 The engine's parts: `engine` (all that runs, and the order of stopping), `consumer` (one queue), `execution` (one
 delivery, from the claim on), `attempt` (a claimed task, to its end), `lease` (who may write), `guarding` (which message
-carries it meanwhile), `executors` (on the loop, or in a child process), `housekeeping` (what the leader looks after).
+carries it meanwhile), `executors` (on the loop, or in a child process), `housekeeping` (what the leader looks after),
+`heartbeat` (what operators see of a worker).
 """
 
 from workers.job import BlockingJob, Job

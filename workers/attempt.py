@@ -94,7 +94,8 @@ class Attempt:
         beats = asyncio.create_task(self._lease.keep(), name="lease")
         hand_over = asyncio.create_task(self._guard.hand_over_in_time(), name="hand-over")
         try:
-            outcome = Cancelled() if claimed.cancel_requested else await self._outcome()
+            with self._desk.roster.listing(self._lease):
+                outcome = Cancelled() if claimed.cancel_requested else await self._outcome()
             await self._log.finish()  # every line comes before the end
             match outcome:
                 case Finished(result):

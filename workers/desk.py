@@ -18,6 +18,7 @@ from app.store.listing import OwnerLists
 from app.store.task_logs import TaskLogs
 from app.store.tasks import TaskStore
 from workers.executors.process import ProcessExecutor
+from workers.heartbeat import Roster
 from workers.registry import Registry
 
 
@@ -38,6 +39,8 @@ class Desk:
     catalogue: ActionCatalogue
     registry: Registry
     processes: ProcessExecutor
+    roster: Roster
+    """What runs at the moment, for the heartbeat."""
     datasets: dict[int, Dataset]
     workspaces: Path
     """The directory below which each attempt has one of its own."""

@@ -22,12 +22,14 @@ from app.observability.logging import get_log
 from app.resources import Resources, open_resources, side_task
 from app.service.wiring import CoreServices, core_services
 from app.settings import QueueSettings, Settings
+from app.store.workers import Workers
 from workers.attempt import HANDLER_TASK
 from workers.consumer import Consumer
 from workers.desk import Desk
 from workers.execution import Execution
 from workers.executors.process import ProcessExecutor
 from workers.executors.watch import Limits
+from workers.heartbeat import Heartbeat, Roster
 from workers.housekeeping.wiring import housekeeper
 from workers.redis_watch import RedisUnreachable, RedisWatch
 from workers.registry import Registry
@@ -113,11 +115,14 @@ class Engine:
         desk = self._desk(resources, core, processes, worker, workspaces)
         patience = timedelta(seconds=settings.redis_patience_seconds)
         redis = RedisWatch(resources.redis, patience=patience, in_hand=desk.in_hand)
+        slots = {queue: settings.queues[queue].concurrency for queue in queues}
+        heartbeat = Heartbeat(Workers(resources.redis), desk.roster, worker=worker, slots=slots)
         require_room(settings.max_rss_mb)
         try:
             async with (
                 side_task(resources.consuming.run(), name="consuming"),
                 side_task(self._limit_the_stop(), name="stop"),
+                side_task(heartbeat.run(), name="heartbeat"),
                 side_task(watch_memory(settings.max_rss_mb, self._stopping.set), name="memory"),
                 side_task(watch_loop(), name="loop"),
                 asyncio.TaskGroup() as group,
@@ -169,6 +174,7 @@ class Engine:
             catalogue=resources.catalogue,
             registry=self._registry,
             processes=processes,
+            roster=Roster(),
             datasets=dict(settings.datasets),
             workspaces=workspaces,
             in_hand=[],

@@ -14,6 +14,7 @@ from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
 from app.security.tokens import TokenVerifier
+from app.service.administration import Administration
 from app.service.control import Control
 from app.service.health import Health
 from app.service.logs import Logs
@@ -47,6 +48,7 @@ class Services:
     results: Results
     webhooks: Webhooks
     health: Health
+    administration: Administration
 
 
 def _part(name: str) -> Callable[[HTTPConnection], Any]:
@@ -146,6 +148,7 @@ async def _result_reader(request: Request) -> Principal | ResultLink:
 # come before 404.
 Submitter = Annotated[Principal, Depends(CallerWith(Scope.SUBMIT))]
 Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
+Administrator = Annotated[Principal, Depends(CallerWith(Scope.ADMIN))]
 AnyReader = Annotated[Principal, Depends(_any_reader)]
 ResultReader = Annotated[Principal | ResultLink, Depends(_result_reader)]
 TaskId = Annotated[UUID, Depends(path_task_id)]
@@ -160,4 +163,5 @@ DocumentTexts = Annotated[Documents, Depends(_part("documents"))]
 LogService = Annotated[Logs, Depends(_part("logs"))]
 ResultService = Annotated[Results, Depends(_part("results"))]
 WebhookService = Annotated[Webhooks, Depends(_part("webhooks"))]
+AdministrationService = Annotated[Administration, Depends(_part("administration"))]
 HealthService = Annotated[Health, Depends(_part("health"))]

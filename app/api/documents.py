@@ -224,6 +224,25 @@ RESULT_PARAMETERS: Final[Fragment] = {
         {"name": "signature", "in": "query", "description": "Of a signed link.", "schema": {"type": "string"}},
     ]
 }
+ADMIN_LIST_PARAMETERS: Final[Fragment] = {
+    "parameters": [one for one in LIST_PARAMETERS["parameters"] if not one["name"].startswith("created_")]
+}
+REASON_BODY: Final[Fragment] = {
+    "requestBody": {
+        "description": "Why, for the audit.",
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["reason"],
+                    "properties": {"reason": {"type": "string", "minLength": 1, "maxLength": 500}},
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
 RESULT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
         "description": "The file.",

@@ -13,10 +13,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, select
 
-from app.archive import deliveries, endings, questions, retention
+from app.archive import deliveries, endings, operations, questions, retention
 from app.archive.batching import Groups
 from app.archive.endings import Key, Sent
 from app.archive.engine import POOL_SIZE, TIMEOUT, Database, open_database
+from app.archive.operations import EndedCount
 from app.archive.questions import Listed, Question
 from app.archive.retention import ExpiredResult
 from app.archive.rows import Bar, Doubted, EndedTask, Forgotten, Known, Refused, Row, row_of
@@ -26,7 +27,18 @@ from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds
 from app.domain.task import Task
 
-__all__ = ["Archive", "Bar", "Doubted", "EndedTask", "ExpiredResult", "Forgotten", "Known", "Refused", "open_archive"]
+__all__ = [
+    "Archive",
+    "Bar",
+    "Doubted",
+    "EndedCount",
+    "EndedTask",
+    "ExpiredResult",
+    "Forgotten",
+    "Known",
+    "Refused",
+    "open_archive",
+]
 
 Given = tuple[Row, EndedTask]
 Place = tuple[int, str]
@@ -172,6 +184,39 @@ class Archive:
             labels,
         )
         return await self._database.read(partial(questions.page, wanted=listed, limit=limit))
+
+    async def latest(
+        self,
+        *,
+        before: Place | None,
+        statuses: Collection[TaskStatus],
+        actions: Collection[str],
+        labels: Collection[str],
+        limit: int,
+    ) -> list[Task]:
+        """Return a page of all owners' ended tasks, for operators: the latest `finished_at` first, then by falling id.
+
+        Args:
+            before: Only what comes behind this place: a `finished_at` in ms, and an id.
+            statuses: Any of these; all if empty.
+            actions: Any of these; all if empty.
+            labels: All of these.
+            limit: Tasks at most.
+        """
+        return await self._database.read(
+            partial(
+                operations.latest,
+                before=before and (before[0], UUID(before[1])),
+                statuses=statuses,
+                actions=actions,
+                labels=labels,
+                limit=limit,
+            )
+        )
+
+    async def ended_since(self, moment: datetime) -> dict[str, EndedCount]:
+        """Return how many tasks of each action have ended since, and how many of them were created since."""
+        return await self._database.read(partial(operations.ended_since, since=milliseconds(moment)))
 
     async def answers(self) -> bool:
         """Return whether the database answers."""

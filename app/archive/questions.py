@@ -77,7 +77,7 @@ def _everything(ids: list[UUID], messages: list[str]) -> Any:
     # `ended` comes first: it gives the columns their types, and PostgreSQL finds none for a NULL beside a NULL.
     columns = (ended.c.task_id, ended.c.run.label("number"), ended.c.document.label("text"), *SEALED)
     parts = [
-        select(literal(ENDED).label("kind"), *columns).where(ended.c.task_id.in_(ids), ~_has_later_run()),
+        select(literal(ENDED).label("kind"), *columns).where(ended.c.task_id.in_(ids), ~has_later_run()),
         select(literal(FORGOTTEN), forgotten.c.task_id, forgotten.c.forgotten_at, forgotten.c.owner_id, *NOTHING).where(
             forgotten.c.task_id.in_(ids)
         ),
@@ -93,7 +93,7 @@ def page(connection: Connection, wanted: Listed, limit: int) -> list[Task]:
     """Return a page of ended tasks: the newest `created_at` first, then by falling id; of each task its newest run."""
     conditions = [
         ended.c.owner_id == wanted.owner_id,
-        ~_has_later_run(),
+        ~has_later_run(),
         ~select(forgotten.c.task_id).where(forgotten.c.task_id == ended.c.task_id).exists(),
     ]
     if wanted.before:
@@ -108,7 +108,7 @@ def page(connection: Connection, wanted: Listed, limit: int) -> list[Task]:
         conditions.append(ended.c.status.in_([status.value for status in wanted.statuses]))
     if wanted.actions:
         conditions.append(ended.c.action.in_(wanted.actions))
-    conditions.extend(_carries(label) for label in wanted.labels)
+    conditions.extend(carries(label) for label in wanted.labels)
     statement = (
         select(ended.c.document)
         .where(*conditions)
@@ -118,12 +118,14 @@ def page(connection: Connection, wanted: Listed, limit: int) -> list[Task]:
     return [task_of(document) for document in connection.scalars(statement)]
 
 
-def _has_later_run() -> ColumnElement[bool]:
+def has_later_run() -> ColumnElement[bool]:
+    """Whether a later run of the same task has ended, too."""
     later = ended.alias()
     return select(later.c.run).where(later.c.task_id == ended.c.task_id, later.c.run > ended.c.run).exists()
 
 
-def _carries(label: str) -> ColumnElement[bool]:
+def carries(label: str) -> ColumnElement[bool]:
+    """Whether a task has this label."""
     # Not LIKE, in which `_` is a joker, and SQLite takes small letters for capitals.
     return func.replace(ended.c.labels, f" {label} ", "") != ended.c.labels
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from uuid import UUID
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
@@ -15,6 +16,8 @@ from app.broker.topology import DEAD_QUEUE
 class DeadLetter:
     """One of them; what it carries stays sealed."""
 
+    id: str
+    """The message's own; of one that has none, the digest of what it carries."""
     task_id: UUID | None
     action: str
     queue: str
@@ -50,6 +53,7 @@ def _letter(message: AbstractIncomingMessage) -> DeadLetter:
     except ValueError:
         task_id = None
     return DeadLetter(
+        id=message.message_id or sha256(message.body).hexdigest()[:32],
         task_id=task_id,
         action=message.type or "",
         queue=headers.get("queue", ""),

@@ -7,6 +7,7 @@ back to their work queue: a fixed time each, since in a queue of mixed times the
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -138,18 +139,32 @@ async def is_marked(connection: AbstractConnection) -> bool:
     return (await ready_counts(connection, [BIRTH_QUEUE])).get(BIRTH_QUEUE, 0) > 0
 
 
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What the broker says of a queue."""
+
+    ready: int
+    """Messages that wait, less those in a worker's hands."""
+    consumers: int
+
+
 async def ready_counts(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, int]:
     """Return how many messages wait in each queue, less those in a worker's hands; a missing queue is left out."""
-    counts: dict[str, int] = {}
+    return {name: state.ready for name, state in (await queue_states(connection, queues)).items()}
+
+
+async def queue_states(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, QueueState]:
+    """Return what the broker says of each queue; a missing one is left out."""
+    states: dict[str, QueueState] = {}
     channel: AbstractChannel | None = None
     for name in queues:
         if channel is None:
             channel = await connection.channel()
         try:
-            queue = await channel.get_queue(name, ensure=True)
-            counts[name] = queue.declaration_result.message_count or 0
+            told = (await channel.get_queue(name, ensure=True)).declaration_result
+            states[name] = QueueState(ready=told.message_count or 0, consumers=told.consumer_count or 0)
         except ChannelNotFoundEntity:
             channel = None  # the broker has closed it
     if channel is not None:
         await channel.close()
-    return counts
+    return states

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.actions import load_catalogue
-from app.cli import dead
+from app.cli import dead, operations
 from app.cli.serve import ConfigOption
 from app.settings import Settings, load_settings
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     admin = typer.Typer(help="What operators do.", no_args_is_help=True)
     admin.command()(declare)
     admin.add_typer(dead.commands(), name="dead")
+    operations.register(admin)
     app.add_typer(admin, name="admin")
 
 

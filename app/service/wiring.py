@@ -3,14 +3,18 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.resources import Resources
+from app.resources import Resources, depth_limits
 from app.security.links import ResultLinks
+from app.service.administration import Administration
 from app.service.announcing import Announcements
 from app.service.control import Control
+from app.service.dead_letters import DeadLetterDesk
 from app.service.ending import Endings
 from app.service.publication import Publications
 from app.service.signing import SigningSecrets
 from app.service.status import Statuses
+from app.store.census import Census
+from app.store.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +72,19 @@ def core_services(resources: Resources) -> CoreServices:
         endings=endings,
         publications=publications,
         control=control,
+    )
+
+
+def administration(resources: Resources, core: CoreServices) -> Administration:
+    """Wire what answers operators."""
+    return Administration(
+        tasks=resources.tasks,
+        census=Census(resources.redis),
+        workers=Workers(resources.redis),
+        archive=resources.archive,
+        connection=resources.publishing,
+        amqp_url=resources.settings.amqp_url.get_secret_value(),
+        desk=DeadLetterDesk(archive=resources.archive, control=core.control),
+        depth_limits=depth_limits(resources.settings, resources.catalogue),
+        queue_of={action.action_name: action.queue_name for action in resources.catalogue},
     )

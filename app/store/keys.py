@@ -7,6 +7,8 @@
 | `longhaul:{sNN}:live`              | zset    | never                 | ids not ended, by their last publish    |
 | `longhaul:{sNN}:epoch`             | hash    | never                 | id, since, server: see `epoch` in Lua   |
 | `longhaul:leader`                  | string  | each renewal          | who keeps house                         |
+| `longhaul:worker:<host:pid>`       | string  | each heartbeat        | what a worker says of itself, JSON      |
+| `longhaul:workers`                 | zset    | each heartbeat        | ids of workers, by last heartbeat       |
 | `longhaul:owner:{<digest>}:tasks`  | zset    | the newest submission | ids of an owner's tasks, by created_at  |
 | `longhaul:owner:{<digest>}:active` | zset    | never                 | ids that count, by when they began to   |
 | `longhaul:owner:{<digest>}:rate`   | hash    | each submission       | when the bucket is full: see admit.lua  |
@@ -77,8 +79,14 @@ def epoch_key(shard: int) -> str:
 
 
 LEADER_KEY: Final = "longhaul:leader"
+WORKERS_KEY: Final = "longhaul:workers"
 TASK_PATTERN: Final = "longhaul:*:task:*"
 """For SCAN: every task's hash."""
+
+
+def worker_key(worker: str) -> str:
+    """Return the key of what a worker says of itself."""
+    return f"longhaul:worker:{worker}"
 
 
 def owner_id(owner: Owner) -> str:

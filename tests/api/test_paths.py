@@ -42,8 +42,8 @@ NOT_THERE = [
 ]  # fmt: skip
 LATER = [
     ("GET", "/v1/workload/{id}/deliveries"), ("GET", "/v1/webhooks/secret"), ("POST", "/v1/webhooks/test"),
-    ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/v1/admin/queues/bench"),
-    ("GET", "/metrics"), ("GET", "/dashboard"), ("GET", "/asyncapi.json"), ("GET", "/v1/workload/{id}/ws"),
+    ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/metrics"), ("GET", "/asyncapi.json"),
+    ("GET", "/v1/workload/{id}/ws"),
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -13,20 +13,16 @@ from app.api.bodies import require_json_accepted
 from app.api.dependencies import Configuration, Reader, StatusService, TaskId, WatchingService
 from app.api.documents import LIST_PARAMETERS, STATUS_PARAMETERS, problems
 from app.api.preferences import applied, wait_seconds
+from app.api.queries import DEFAULT_LIMIT, Query, page_limit
 from app.api.showing import CACHE_HEADERS, document, etag_of, json_response, matches, status_response
 from app.api.waiting import while_connected
-from app.domain.errors import ValidationFailed
 from app.domain.lifecycle import TaskStatus
-from app.domain.problem import FieldError
 from app.domain.task import StatusDocument, Task
 from app.service.status import Filter
 
-DEFAULT_LIMIT: Final = 50
-MAX_LIMIT: Final = 200
 PARAMETERS: Final = frozenset({"status", "action", "label", "created_after", "created_before", "limit", "cursor"})
 
 router: Final = APIRouter(tags=["workload"])
-Value = TypeVar("Value")
 
 
 @router.get(
@@ -85,7 +81,7 @@ def _is_news(request: Request, first: Task) -> Callable[[Task], bool]:
 async def list_tasks(request: Request, caller: Reader, statuses: StatusService, settings: Configuration) -> Response:
     """Return the caller's tasks, newest first, a page at a time."""
     require_json_accepted(request)
-    query = _Query(request)
+    query = Query(request, PARAMETERS)
     wanted = Filter(
         statuses=query.many("status", TaskStatus),
         actions=query.many("action", str),
@@ -93,7 +89,7 @@ async def list_tasks(request: Request, caller: Reader, statuses: StatusService, 
         created_after=query.one("created_after", _moment, None),
         created_before=query.one("created_before", _moment, None),
     )
-    limit = query.one("limit", _limit, DEFAULT_LIMIT)
+    limit = query.one("limit", page_limit, DEFAULT_LIMIT)
     cursor = query.one("cursor", str, None)
     query.require_nothing_wrong()
     page = await statuses.page(wanted, principal=caller, limit=limit, cursor=cursor)
@@ -113,55 +109,8 @@ async def list_tasks(request: Request, caller: Reader, statuses: StatusService, 
     return json_response(shown, headers=headers)
 
 
-class _Query:
-    """The query's parameters, read strictly; what is wrong is gathered, so that an answer names all of it."""
-
-    def __init__(self, request: Request) -> None:
-        self._parameters = request.query_params
-        self._wrong = [
-            FieldError(parameter=name, detail="Unknown parameter.")
-            for name in dict.fromkeys(self._parameters)
-            if name not in PARAMETERS
-        ]
-
-    def many(self, name: str, read: Callable[[str], Value]) -> list[Value]:
-        return [value for text in self._parameters.getlist(name) if (value := self._read(name, read, text)) is not None]
-
-    def one(self, name: str, read: Callable[[str], Value], default: Value) -> Value:
-        texts = self._parameters.getlist(name)
-        if len(texts) > 1:
-            self._wrong.append(FieldError(parameter=name, detail="It may stand once only."))
-        if not texts:
-            return default
-        value = self._read(name, read, texts[0])
-        return default if value is None else value
-
-    def _read(self, name: str, read: Callable[[str], Value], text: str) -> Value | None:
-        try:
-            return read(text)
-        except ValueError as error:
-            self._wrong.append(FieldError(parameter=name, detail=_sentence(error)))
-            return None
-
-    def require_nothing_wrong(self) -> None:
-        if self._wrong:
-            raise ValidationFailed("The query is not valid.", errors=self._wrong)
-
-
-def _limit(text: str) -> int:
-    limit = int(text) if text.isdecimal() and text.isascii() and len(text) < 6 else 0  # digits enough
-    if not 1 <= limit <= MAX_LIMIT:
-        raise ValueError(f"a whole number from 1 to {MAX_LIMIT} is expected")
-    return limit
-
-
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not encoded arrives as a space
     if moment.tzinfo is None:
         raise ValueError("a time zone is needed (RFC 3339), for instance 2026-11-24T20:15:30Z")
     return moment
-
-
-def _sentence(error: ValueError) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:] + "."

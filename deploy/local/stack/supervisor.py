@@ -193,6 +193,7 @@ class Supervisor:
             base_url=self._api.url,
             api_urls=[self._api.url],
             nginx_url=self._nginx.url,
+            dashboard_url=f"{self._nginx.url}/dashboard",
             redis_url=self._redis.url,
             amqp_url=self._rabbit.url,
             tokens=tokens,

@@ -21,6 +21,7 @@ def addresses(described: Description) -> list[str]:
     base = described.nginx_url
     return [
         f"  the service    {base}  (the API behind it: {described.base_url})",
+        f"  dashboard      {base}/dashboard",
         f"  documentation  {base}/docs",
         f"  health         {base}/readyz",
     ]

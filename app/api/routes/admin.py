@@ -1,0 +1,256 @@
+"""`/v1/admin/…`: what operators see of everybody's tasks. Scope `workload:admin`; never a payload or a result."""
+
+import json
+from dataclasses import asdict
+from typing import Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.bodies import read_json, require_json_accepted
+from app.api.dependencies import AdministrationService, Administrator, TaskId
+from app.api.documents import ADMIN_LIST_PARAMETERS, REASON_BODY, problems
+from app.api.queries import DEFAULT_LIMIT, Query, page_limit
+from app.api.showing import json_response
+from app.broker.dead_letters import DeadLetter
+from app.domain.errors import ValidationFailed
+from app.domain.lifecycle import TaskStatus
+from app.domain.moments import moment
+from app.domain.problem import FieldError
+from app.domain.task import rfc3339
+from app.service.administration import Seen, Wanted
+from app.store.workers import WorkerReport
+
+MAX_REASON: Final = 500
+MAX_REASON_BODY: Final = 8192
+TASK_PARAMETERS: Final = frozenset({"status", "action", "label", "limit", "cursor"})
+NO_STORE: Final = {"Cache-Control": "no-store"}
+
+router: Final = APIRouter(prefix="/v1/admin", tags=["administration"])
+
+
+@router.get(
+    "/queues",
+    response_class=Response,
+    summary="How the queues are doing",
+    responses={200: {"description": "Each queue's load, rates and consumers."}, **problems(406, 503)},
+)
+async def queues(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
+    """Return each queue's `load` (due PENDING and PROCESSING), `ready`, `running`, `parked`, consumers and rates."""
+    require_json_accepted(request)
+    return _items([asdict(figures) for figures in await administration.queues(principal=caller)])
+
+
+@router.get(
+    "/queues/{queue}",
+    response_class=Response,
+    summary="How a queue is doing",
+    responses={200: {"description": "The queue's load, rates and consumers."}, **problems(404, 406, 503)},
+)
+async def queue(request: Request, caller: Administrator, queue: str, administration: AdministrationService) -> Response:
+    """Return one queue's figures."""
+    figures = await administration.queue(queue, principal=caller)
+    require_json_accepted(request)
+    return json_response(asdict(figures), headers=NO_STORE)
+
+
+@router.get(
+    "/workers",
+    response_class=Response,
+    summary="The living workers",
+    responses={200: {"description": "What each worker-engine has said last."}, **problems(406, 503)},
+)
+async def workers(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
+    """Return each worker-engine that has sent a heartbeat within ten seconds, with its memory and current tasks."""
+    require_json_accepted(request)
+    return _items([worker_document(worker) for worker in await administration.workers(principal=caller)])
+
+
+@router.get(
+    "/tasks",
+    response_class=Response,
+    summary="Everybody's tasks",
+    responses={200: {"description": "A page of tasks, of all owners."}, **problems(406, 422, 503)},
+    openapi_extra=ADMIN_LIST_PARAMETERS,
+)
+async def tasks(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
+    """Return everybody's tasks: the living ones first, newest first; then the ended ones, the latest first."""
+    require_json_accepted(request)
+    query = Query(request, TASK_PARAMETERS)
+    wanted = Wanted(
+        statuses=query.many("status", TaskStatus),
+        actions=query.many("action", str),
+        labels=query.many("label", str),
+    )
+    limit = query.one("limit", page_limit, DEFAULT_LIMIT)
+    cursor = query.one("cursor", str, None)
+    query.require_nothing_wrong()
+    page = await administration.page(wanted, principal=caller, limit=limit, cursor=cursor)
+    return _items([task_document(seen) for seen in page.tasks], next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/tasks/stalled",
+    response_class=Response,
+    summary="Tasks that do not get on",
+    responses={
+        200: {"description": "Living tasks whose worker is silent, or whose message was lost."},
+        **problems(406, 503),
+    },
+)
+async def stalled(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
+    """Return living tasks that do not get on, since when and why: `lease-expired` or `message-lost`."""
+    require_json_accepted(request)
+    return _items([task_document(seen) for seen in await administration.stalled(principal=caller)])
+
+
+@router.get(
+    "/tasks/{task_id}",
+    response_class=Response,
+    summary="Anybody's task",
+    responses={200: {"description": "The task, and who works at it."}, **problems(404, 406, 503)},
+)
+async def task(
+    request: Request, caller: Administrator, task_id: TaskId, administration: AdministrationService
+) -> Response:
+    """Return a task of any owner, and which worker holds it until when."""
+    seen = await administration.task(task_id, principal=caller)
+    require_json_accepted(request)
+    return json_response(task_document(seen), headers=NO_STORE)
+
+
+@router.get(
+    "/dead-letters",
+    response_class=Response,
+    summary="Tasks that were given up",
+    responses={200: {"description": "The oldest dead letters."}, **problems(406, 422, 503)},
+    openapi_extra={"parameters": ADMIN_LIST_PARAMETERS["parameters"][3:4]},
+)
+async def dead_letters(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
+    """Return the oldest dead letters, each with its reason. They stay where they are."""
+    require_json_accepted(request)
+    query = Query(request, {"limit"})
+    limit = query.one("limit", page_limit, DEFAULT_LIMIT)
+    query.require_nothing_wrong()
+    return _items([_letter(letter) for letter in await administration.dead_letters(principal=caller, limit=limit)])
+
+
+@router.post(
+    "/dead-letters/{letter_id}/redrive",
+    status_code=202,
+    response_class=Response,
+    summary="Run a given-up task again",
+    responses={
+        202: {"description": "It runs again from its last checkpoint, or needs no more; the letter is gone."},
+        **problems(400, 404, 406, 413, 415, 422, 500, 503),
+    },
+    openapi_extra=REASON_BODY,
+)
+async def redrive(
+    request: Request, caller: Administrator, letter_id: str, administration: AdministrationService
+) -> Response:
+    """Run the task of a dead letter again, and remove the letter. `letter_id` may be the letter's or the task's id."""
+    reason = await _reason(request)
+    runs_again = await administration.redrive(letter_id, principal=caller, reason=reason)
+    return json_response({"task_id": str(runs_again) if runs_again else None, "runs_again": bool(runs_again)}, 202)
+
+
+@router.post(
+    "/dead-letters/{letter_id}/purge",
+    status_code=204,
+    response_class=Response,
+    summary="Remove a dead letter",
+    responses={
+        204: {"description": "It is gone; its task stays FAILED."},
+        **problems(400, 404, 406, 413, 415, 422, 503),
+    },
+    openapi_extra=REASON_BODY,
+)
+async def purge(
+    request: Request, caller: Administrator, letter_id: str, administration: AdministrationService
+) -> Response:
+    """Remove a dead letter for good. Its owner may still retry the task."""
+    reason = await _reason(request)
+    await administration.purge(letter_id, principal=caller, reason=reason)
+    return Response(status_code=204)
+
+
+async def _reason(request: Request) -> str:
+    """Read why a change is made, for the audit; a request without a body gives none.
+
+    Raises:
+        ValidationFailed: The body is not an object with a `reason` of 1 to 500 characters.
+    """
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        require_json_accepted(request)
+        return ""
+    _, value = await read_json(request, limit=MAX_REASON_BODY)
+    match value:
+        case {"reason": str(reason)} if len(value) == 1 and 0 < len(reason.strip()) <= MAX_REASON:
+            return reason.strip()
+        case _:
+            wrong = FieldError(pointer="#/reason", detail=f"A text of 1 to {MAX_REASON} characters, and nothing else.")
+            raise ValidationFailed("The body is not valid.", errors=[wrong])
+
+
+def _items(items: list[dict[str, Any]], *, next_cursor: str | None = None) -> Response:
+    shown: dict[str, Any] = {"items": items}
+    if next_cursor is not None:
+        shown["next_cursor"] = next_cursor
+    return json_response(shown, headers=NO_STORE)
+
+
+def worker_document(worker: WorkerReport) -> dict[str, Any]:
+    """Return a worker as JSON values."""
+    shown = asdict(worker)
+    for one in (shown, *shown["tasks"]):
+        one["started_at"] = rfc3339(moment(one["started_at"]))
+    shown["seen_at"] = rfc3339(moment(worker.seen_at))
+    return shown
+
+
+def task_document(seen: Seen) -> dict[str, Any]:
+    """Return a task as an operator sees it, as JSON values; absent ones are left out."""
+    task = seen.task
+    times = {
+        "created_at": task.created_at,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+        "next_attempt_at": task.next_attempt_at if task.status is TaskStatus.PENDING else None,
+        "lease_until": seen.holder and seen.holder.lease_until,
+        "stalled_since": seen.stalled and seen.stalled.since,
+    }
+    shown = {
+        "task_id": str(task.id),
+        "owner": task.owner_id,
+        "action": task.action,
+        "queue": {"name": task.queue},
+        "status": task.status.value,
+        "progress": task.progress,
+        "message": task.message,
+        "seq": task.seq,
+        "run": task.run,
+        "attempt": task.attempt,
+        "max_attempts": task.max_attempts,
+        "labels": list(task.labels),
+        "cancel_requested": task.cancel_requested or None,
+        "error": task.error and json.loads(task.error.model_dump_json(exclude_none=True)),
+        "worker": seen.holder and seen.holder.worker,
+        "stalled": seen.stalled and seen.stalled.reason,
+        **{name: at and rfc3339(at) for name, at in times.items()},
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    task_id: UUID | None = letter.task_id
+    shown = {
+        "id": letter.id,
+        "task_id": str(task_id) if task_id and task_id.int else None,
+        "action": letter.action or None,
+        "queue": letter.queue or None,
+        "reason": letter.reason or None,
+        "buried_at": rfc3339(letter.buried_at) if letter.buried_at else None,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
