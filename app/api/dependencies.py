@@ -73,14 +73,18 @@ async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) ->
     return await verifier.verify(token.strip())
 
 
-class CallerWith:
-    """Finds out who calls a route that needs this scope. The order of refusals is 401, 403, 431.
-
-    On a task's path a task token comes through here; that it opens another task is seen where the task is read.
-    """
+class NeedsScope:
+    """What finds out who calls a route; the OpenAPI document takes from it which scope that needs."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+
+
+class CallerWith(NeedsScope):
+    """Finds out who calls. The order of refusals is 401, 403, 431.
+
+    On a task's path a task token comes through here; that it opens another task is seen where the task is read.
+    """
 
     async def __call__(self, request: Request) -> Principal:
         services: Services = request.app.state.services
@@ -90,13 +94,15 @@ class CallerWith:
         return principal
 
 
-async def _any_reader(request: Request) -> Principal:
-    """Find out who calls a route that a task token may use, too, for its own task: the route sees to that."""
-    services: Services = request.app.state.services
-    principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
-    authorize(principal, Scope.READ, task_id=principal.only_task)
-    require_small_headers(request)
-    return principal
+class AnyCallerWith(NeedsScope):
+    """Finds out who calls a route that a task token may use, too, for its own task: the route sees to that."""
+
+    async def __call__(self, request: Request) -> Principal:
+        services: Services = request.app.state.services
+        principal = await bearer_principal(services.verifier, request.headers.getlist("authorization"))
+        authorize(principal, self.scope, task_id=principal.only_task)
+        require_small_headers(request)
+        return principal
 
 
 def require_small_headers(request: Request) -> None:
@@ -136,12 +142,14 @@ def idempotency_key_of(values: list[str]) -> str | None:
     return key
 
 
-async def _result_reader(request: Request) -> Principal | ResultLink:
-    """Find out who reads a result: whoever has a token, or, without one, whoever has a signed link."""
-    query, headers = request.query_params, request.headers
-    if "authorization" not in headers and ("signature" in query or "expires" in query):
-        return ResultLink(expires=query.get("expires", ""), signature=query.get("signature", ""))
-    return await CallerWith(Scope.READ)(request)
+class CallerOrLink(NeedsScope):
+    """Finds out who reads a result: whoever has a token, or, without one, whoever has a signed link."""
+
+    async def __call__(self, request: Request) -> Principal | ResultLink:
+        query, headers = request.query_params, request.headers
+        if "authorization" not in headers and ("signature" in query or "expires" in query):
+            return ResultLink(expires=query.get("expires", ""), signature=query.get("signature", ""))
+        return await CallerWith(self.scope)(request)
 
 
 # Dependencies are asked in the order of a route's arguments: the caller stands before the task's id, as 401 and 403
@@ -149,8 +157,8 @@ async def _result_reader(request: Request) -> Principal | ResultLink:
 Submitter = Annotated[Principal, Depends(CallerWith(Scope.SUBMIT))]
 Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
 Administrator = Annotated[Principal, Depends(CallerWith(Scope.ADMIN))]
-AnyReader = Annotated[Principal, Depends(_any_reader)]
-ResultReader = Annotated[Principal | ResultLink, Depends(_result_reader)]
+AnyReader = Annotated[Principal, Depends(AnyCallerWith(Scope.READ))]
+ResultReader = Annotated[Principal | ResultLink, Depends(CallerOrLink(Scope.READ))]
 TaskId = Annotated[UUID, Depends(path_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from app.api.dependencies import CallerWith
+from app.api.dependencies import NeedsScope
 from app.api.errors import MEDIA_TYPE, REALM, STATUS
 from app.domain.action import ActionCatalogue
 from app.domain.lifecycle import TaskStatus
@@ -127,7 +127,7 @@ EVENTS_PARAMETERS: Final[Fragment] = {
             "schema": {"type": "string"},
         }
     ],
-    "security": [{"bearer": []}, {"ticket": []}],
+    "security": [{"bearer": [Scope.READ]}, {"ticket": []}],
 }
 EVENT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
@@ -316,10 +316,9 @@ def _needed_scopes(routers: Sequence[APIRouter]) -> dict[tuple[str, str], Scope]
     for route in (route for router in routers for route in router.routes):
         if isinstance(route, APIRoute):
             for dependency in route.dependant.dependencies:
-                if isinstance(dependency.call, CallerWith):
-                    needed |= dict.fromkeys(
-                        ((method, route.path_format) for method in route.methods or ()), dependency.call.scope
-                    )
+                caller: object = dependency.call
+                if isinstance(caller, NeedsScope):
+                    needed |= {(method, route.path_format): caller.scope for method in route.methods or ()}
     return needed
 
 

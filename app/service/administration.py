@@ -28,6 +28,7 @@ from app.domain.task import Task
 from app.observability.logging import get_log
 from app.security.principal import Principal, Scope, authorize
 from app.service.dead_letters import DeadLetterDesk
+from app.settings import TlsSettings
 from app.store.census import Census, Count, Holder, Population, Stalled
 from app.store.tasks import TaskStore
 from app.store.workers import WorkerReport, Workers
@@ -104,6 +105,7 @@ class Administration:
         archive: Archive,
         connection: BrokerConnection,
         amqp_url: str,
+        tls: TlsSettings,
         desk: DeadLetterDesk,
         depth_limits: Mapping[str, int],
         queue_of: Mapping[str, str],
@@ -117,6 +119,7 @@ class Administration:
             archive: The ended ones.
             connection: For looking at queues.
             amqp_url: For connections of its own, over which dead letters are taken in hand.
+            tls: How these are checked.
             desk: Redrives them.
             depth_limits: Of every queue.
             queue_of: Action to queue.
@@ -127,6 +130,7 @@ class Administration:
         self._archive = archive
         self._connection = connection
         self._amqp_url = amqp_url
+        self._tls = tls
         self._desk = desk
         self._depth_limits = depth_limits
         self._queue_of = queue_of
@@ -327,7 +331,7 @@ class Administration:
         async with self._letters:
             try:
                 async with (
-                    await connect(self._amqp_url, name="longhaul api, dead letters") as connection,
+                    await connect(self._amqp_url, name="longhaul api, dead letters", tls=self._tls) as connection,
                     dead_letters(connection, limit=limit) as letters,
                 ):
                     yield letters

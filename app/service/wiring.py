@@ -84,6 +84,7 @@ def administration(resources: Resources, core: CoreServices) -> Administration:
         archive=resources.archive,
         connection=resources.publishing,
         amqp_url=resources.settings.amqp_url.get_secret_value(),
+        tls=resources.settings.tls,
         desk=DeadLetterDesk(archive=resources.archive, control=core.control),
         depth_limits=depth_limits(resources.settings, resources.catalogue),
         queue_of={action.action_name: action.queue_name for action in resources.catalogue},

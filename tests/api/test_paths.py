@@ -41,7 +41,6 @@ NOT_THERE = [
     "/problems/no-such", "/problems/gone/", "/openapi.json/", "/redoc", "/docs/oauth2-redirect", "/favicon.ico",
 ]  # fmt: skip
 LATER = [
-    ("GET", "/v1/workload/{id}/deliveries"), ("GET", "/v1/webhooks/secret"), ("POST", "/v1/webhooks/test"),
     ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/metrics"), ("GET", "/asyncapi.json"),
     ("GET", "/v1/workload/{id}/ws"),
 ]  # fmt: skip

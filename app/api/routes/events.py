@@ -13,6 +13,7 @@ from app.api.bodies import require_json_accepted, require_stream_accepted
 from app.api.dependencies import (
     DocumentTexts,
     LogService,
+    NeedsScope,
     Reader,
     StatusService,
     TaskId,
@@ -48,11 +49,14 @@ def _get_only(request: Request) -> None:
         raise MethodNotAllowed(["GET"])
 
 
-async def _stream_reader(request: Request) -> Principal:
-    principal = await reader(request, TicketKind.SSE, request.headers.getlist("authorization"))
-    authorize(principal, Right.READ, task_id=principal.only_task)
-    require_small_headers(request)
-    return principal
+class _StreamReader(NeedsScope):
+    """Finds out who opens a stream: by a token, or by a ticket."""
+
+    async def __call__(self, request: Request) -> Principal:
+        principal = await reader(request, TicketKind.SSE, request.headers.getlist("authorization"))
+        authorize(principal, self.scope, task_id=principal.only_task)
+        require_small_headers(request)
+        return principal
 
 
 @router.get(
@@ -65,7 +69,7 @@ async def _stream_reader(request: Request) -> Principal:
 async def events(
     request: Request,
     _: Annotated[None, Depends(_get_only)],
-    caller: Annotated[Principal, Depends(_stream_reader)],
+    caller: Annotated[Principal, Depends(_StreamReader(Right.READ))],
     task_id: TaskId,
     statuses: StatusService,
     watching: WatchingService,
