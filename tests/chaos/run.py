@@ -23,7 +23,10 @@ FAULTS_OF_EACH_KIND: Final = 10
 IN_FLIGHT: Final = 20
 WARMING_SECONDS: Final = 3.0
 CALM_JOBS: Final = 8
-CALM_SECONDS: Final = 14.0
+CALM_SECONDS: Final = 40.0
+"""How long the jobs of the calm take that are not cancelled before, since copies have converged."""
+WINDOW, ENOUGH = 6, 4
+"""Of so many looks in a row so many must see no more messages than tasks; a copy and its message may overlap."""
 WHOLE_SECONDS: Final = 90.0
 
 
@@ -105,12 +108,14 @@ async def _calm(stage: Stage, load: Load) -> None:
     copying = Nemesis(stage, samples, in_flight=dict)
     one = Fault(KINDS["duplicate"][0], 0, chance=1)
     await copying.carry_out(Step(0, (one,), 0, 0), enough=0)
-    until = now() + CALM_SECONDS - LEASE_SECONDS - 2
-    while now() < until:
+    until, fits = now() + CALM_SECONDS - 2 * LEASE_SECONDS, [False]
+    while now() < until and sum(fits[-WINDOW:]) < ENOUGH:
         living, waiting = await stage.living(), sum((await stage.waiting()).values())
         samples.write(at=now(), living=living, messages=waiting)
+        fits.append(waiting <= living)
         await asyncio.sleep(0.25)
     samples.close()
+    await load.cancel_calm()
 
 
 async def _drained(stage: Stage, within: float) -> float | None:
