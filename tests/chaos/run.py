@@ -18,6 +18,7 @@ from tests.chaos.load import Load
 from tests.chaos.nemesis import ALL, KINDS, Nemesis
 from tests.chaos.schedule import Fault, Kind, Step, schedule
 from tests.chaos.stage import LEASE_SECONDS, MAX_ATTEMPTS, ROOT, Stage, stage
+from tests.support.waiting import wait_until
 
 FAULTS_OF_EACH_KIND: Final = 10
 IN_FLIGHT: Final = 20
@@ -27,7 +28,7 @@ CALM_SECONDS: Final = 40.0
 """How long the jobs of the calm take that are not cancelled before, since copies have converged."""
 WINDOW, ENOUGH = 6, 4
 """Of so many looks in a row so many must see no more messages than tasks; a copy and its message may overlap."""
-WHOLE_SECONDS: Final = 90.0
+WHOLE_SECONDS: Final = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,7 @@ async def _under_faults(wanted: Wanted, load: Load, nemesis: Nemesis) -> None:
 
 async def _whole(stage: Stage) -> None:
     """Wait until every process is back and every queue consumed."""
-    async with asyncio.timeout(WHOLE_SECONDS):
-        while not await stage.is_serving():
-            await asyncio.sleep(0.2)
+    await wait_until(stage.is_serving, timeout=WHOLE_SECONDS, what="the service's healing")
     print("healed", flush=True)
 
 
