@@ -52,6 +52,7 @@ class Load:
         self._ended: dict[str, asyncio.Event] = {}
         self._last_seen: dict[tuple[str, str], int] = {}
         self._outcomes: dict[str, str] = {}
+        self._calm: dict[str, Plan] = {}
         self.promised: dict[str, float] = {}
         """Tasks whose end nobody has seen yet, and since when."""
         self.accepted = 0
@@ -89,6 +90,13 @@ class Load:
         for number in range(count):
             self._begin(calm(self._seed, number, seconds))
 
+    async def cancel_calm(self) -> None:
+        """Cancel those of them that are still at work."""
+        async with asyncio.TaskGroup() as cancelling:
+            for task_id, plan in self._calm.items():
+                if task_id in self.promised:
+                    cancelling.create_task(self._cancel(plan, task_id, 0))
+
     async def finish(self, within: float) -> None:
         """Wait for the callers to be content, or to have waited long enough."""
         if self._stories:
@@ -119,7 +127,7 @@ class Load:
             if task_id is None:
                 return
             if plan.cancels_after is not None:
-                side.create_task(self._later(plan.cancels_after, self._change(plan, "POST", task_id, "cancel")))
+                side.create_task(self._cancel(plan, task_id, plan.cancels_after))
             if plan.watches == "poll":
                 side.create_task(self._poll(plan, task_id))
             if plan.watches == "socket":
@@ -154,6 +162,10 @@ class Load:
         await asyncio.sleep(after)
         await self._order(plan, "repeat")
 
+    async def _cancel(self, plan: Plan, task_id: str, after: float) -> None:
+        await asyncio.sleep(after)
+        await self._change(plan, "POST", task_id, "cancel")
+
     async def _order(self, plan: Plan, op: str) -> "Answer":
         headers = {"Idempotency-Key": plan.key} if plan.key else {}
         facts = {"label": plan.label, "key": plan.key, "order": plan.order}
@@ -164,6 +176,8 @@ class Load:
             self.accepted += op == "submit"
             if answer.body["status"] not in ENDED:
                 self._promise(answer.body["task_id"])
+            if plan.is_calm:
+                self._calm[answer.body["task_id"]] = plan
             self._saw(answer.body)
         return answer
 
@@ -187,8 +201,9 @@ class Load:
             del self._last_seen[reader, task_id]
         if answer.code == httpx.codes.NO_CONTENT:
             if plan.repeats_after_delete:
-                await self._later(self._chance.uniform(0, 5), self._order(plan, "repeat"))
-            await self._later(self._chance.uniform(0, 8), self._status(plan.subject, f"after {plan.label}", task_id))
+                await self._repeat(plan, self._chance.uniform(0, 5))
+            await asyncio.sleep(self._chance.uniform(0, 8))
+            await self._status(plan.subject, f"after {plan.label}", task_id)
 
     async def _poll(self, plan: Plan, task_id: str) -> None:
         """Poll until the end, however often the task is run again; then read the result."""
@@ -320,10 +335,6 @@ class Load:
         if task_id in self.promised:
             return None
         return self._outcomes.get(task_id)
-
-    async def _later(self, seconds: float, work: Any) -> None:
-        await asyncio.sleep(seconds)
-        await work
 
 
 class Answer:

@@ -27,6 +27,8 @@ class Plan:
     """Whether it retries what has not completed."""
     deletes: bool = False
     repeats_after_delete: bool = False
+    is_calm: bool = False
+    """Whether it is one of those that are still at work when all else has ended."""
 
 
 WORK: Final[list[tuple[float, str]]] = [
@@ -151,4 +153,5 @@ def calm(seed: int, number: int, seconds: float) -> Plan:
     """Return the plan of a job that is still at work when all else has ended."""
     label = f"c{number}"
     steps = {"action": "soft", "steps": int(seconds / 0.5), "seconds": 0.5, "file": True}
-    return Plan(label=label, subject="alice", order=marked(steps, label), key=f"calm-{seed}-{number}", watches="poll")
+    key = f"calm-{seed}-{number}"
+    return Plan(label=label, subject="alice", order=marked(steps, label), key=key, watches="poll", is_calm=True)

@@ -129,7 +129,7 @@ class Stage:
         for member in self.members.values():
             self.launch(member)
         self._supervising = asyncio.create_task(self._supervise(), name="supervisor")
-        await wait_until(self.is_serving, timeout=90, what="the service's readiness")
+        await wait_until(self.is_serving, timeout=240, what="the service's readiness")
 
     async def is_serving(self) -> bool:
         """Whether the APIs are ready and every worker consumes, as the broker sees it."""

@@ -152,7 +152,7 @@ def clean() -> Evidence:
     )
     story.ask("status", "on0", 40.1, 404, reader="poll")
     story.evidence["faults"].append({"kind": "cut", "began": 50.0, "ended": 50.0, "failure": "nothing", "step": 3})
-    story.evidence["calm"] = [{"at": 60 + n, "living": 2, "messages": 2 + n % 2} for n in range(8)]
+    story.evidence["calm"] = [{"at": 60 + n, "living": 2, "messages": 2 + (n % 4 == 3)} for n in range(8)]
     story.evidence["queues"] = [{"queue": name, "messages": int(name != "soft")} for name in ("soft", "birth", "dead")]
     story.evidence["run"] = {
         "seed": 1,
