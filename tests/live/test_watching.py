@@ -24,6 +24,7 @@ from app.service.status import Statuses
 from app.service.watcher_places import WatcherPlaces
 from app.service.watching import Event, Watching
 from app.settings import Settings
+from app.store.keys import logs_key
 from app.store.subscriptions import Subscriptions
 from stack.servers import RedisServer
 from tests.api.staging import Staging
@@ -121,6 +122,25 @@ async def test_an_older_state_is_never_handed_on(desk: Desk) -> None:
         await desk.staging.store.beat(task_id, 1, token, progress=5, message=None)
         assert (await next_of(one, Task)).progress == 5
         assert (await next_of(every, Task)).progress == 5
+        for feed in list(desk.watching._feeds):  # before the reader has come to the newer one, too
+            feed.published(replace(first, seq=first.seq + 20, progress=20))
+            feed.published(replace(first, seq=first.seq + 10, progress=10))
+        assert (await next_of(one, Task)).progress == 20
+        assert (await next_of(every, Task)).progress == 20
+
+
+async def test_lines_that_were_never_heard_of_are_read_before_the_next(desk: Desk) -> None:
+    task_id, token = await desk.staging.processing()
+    async with desk.watching.task(task_id, principal=desk.principal()) as events:
+        await next_of(events, Task)
+        await desk.staging.log(task_id, token, "one")
+        assert (await next_of(events, LogLine)).line == 1
+        for number in range(2, 11):  # without publishing them
+            entry: Any = {"call": "x", "time": "1", "level": "info", "message": str(number)}
+            await desk.redis.xadd(logs_key(task_id), entry, id=f"{number}-0")
+        (feed,) = desk.watching._feeds
+        feed.logged((await desk.staging.logs.read(task_id))[8:])
+        assert [(await next_of(events, LogLine)).line for _ in range(9)] == [*range(2, 11)]
 
 
 async def test_lines_that_come_out_of_turn_are_read_from_the_store(desk: Desk) -> None:
