@@ -30,11 +30,12 @@ RANGES: Final = ("application/json", "application/*", "*/*")
 """What may stand in an `Accept` for JSON, the most exact one first."""
 STREAM_RANGES: Final = ("text/event-stream", "text/*", "*/*")
 REFUSED_WEIGHT: Final = re.compile(r"q=0(\.0{0,3})?")
+FRACTION: Final = re.compile(rb"[0-9][.eE]")
 STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
 async def read_json(request: Request, *, limit: int) -> tuple[bytes, Any]:
-    """Return the request's body as it was sent, and as JSON values.
+    """Return the request's body, as JSON and as JSON values; a whole number is an integer however it is written.
 
     Args:
         request: A request that should have a JSON body.
@@ -46,7 +47,10 @@ async def read_json(request: Request, *, limit: int) -> tuple[bytes, Any]:
     body = await _bounded(request, limit)
     _require_json_content(request)
     require_json_accepted(request)
-    return body, parse(body)
+    value = parse(body)
+    if FRACTION.search(body):
+        body = json.dumps(value).encode()
+    return body, value
 
 
 async def _bounded(request: Request, limit: int) -> bytes:
@@ -119,7 +123,7 @@ def parse(body: bytes) -> Any:
         raise Malformed(f"The body has more than {MAX_KEYS} keys.")
     try:
         value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_finite
+            body.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_number
         )
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no character
@@ -157,11 +161,12 @@ def _no_constant(name: str) -> Any:
     raise Malformed(f"The body is not JSON: {name} is no number.")
 
 
-def _finite(text: str) -> float:
+def _number(text: str) -> float:
+    """Read a number with a fraction or an exponent; to JSON Schema `743.0` is an integer, and so it is to us."""
     value = float(text)
     if value in (float("inf"), float("-inf")):
         raise Malformed("The body holds a number that is too large.")
-    return value
+    return int(value) if value.is_integer() else value
 
 
 def validated(body: bytes, catalogue: ActionCatalogue) -> Action:

@@ -1,6 +1,7 @@
 """What a submission must be: strict types, known fields, known actions, and each fault named by a JSON Pointer."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -107,3 +108,16 @@ async def test_labels_by_the_rules_are_kept_as_they_are(labels: list[str], alice
     assert answer.status_code == 202, answer.text
     assert answer.json()["labels"] == labels
     assert (await alice.get(answer.headers["location"])).json()["labels"] == labels
+
+
+async def test_a_whole_number_is_an_integer_however_it_is_written(alice: httpx.AsyncClient) -> None:
+    """As JSON Schema has it, so that each body that fits our schema is accepted; and it is the same body (RFC 8785)."""
+    headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid4())}
+    tasks = set()
+    for number in ("743", "743.0", "7.43e2", "74300E-2"):
+        answer = await alice.post("/v1/workload", headers=headers, content=f'{{"action": "noop", "id": {number}}}')
+        assert answer.status_code == 202, answer.text
+        tasks.add(answer.json()["task_id"])
+    assert len(tasks) == 1
+    answer = await alice.post("/v1/workload", headers=headers, content='{"action": "noop", "id": 743.5}')
+    assert pointers_of(answer) == ["#/id"]

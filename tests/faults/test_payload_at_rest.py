@@ -71,7 +71,7 @@ async def test_no_word_of_a_payload_lies_on_a_disk_or_in_a_log(
     async def everything_is_in_its_place() -> bool:
         return "checkpoint" in await broken.task(running) and "dead" in await broken.waiting()
 
-    await wait_until(everything_is_in_its_place, what="the checkpoint and the dead letter")
+    await wait_until(everything_is_in_its_place, timeout=30, what="the checkpoint and the dead letter")
     async with await aio_pika.connect(broken.rabbit_server.url) as connection, connection.channel() as channel:
         exchange = await channel.get_exchange("longhaul")
         await exchange.publish(Message(shown.encode(), delivery_mode=DeliveryMode.PERSISTENT), "dead")

@@ -119,7 +119,7 @@ async def test_a_checkpoint_of_another_task_is_not_taken_for_ones_own(
     async def both_committed() -> bool:
         return all([(await broken.task(task)).get("checkpoint") for task in tasks])
 
-    await wait_until(both_committed, what="the checkpoints")
+    await wait_until(both_committed, timeout=30, what="the checkpoints")
     for worker in broken.service.workers:
         worker.kill()
     async with Redis.from_url(broken.redis_server.url) as redis:
