@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app.domain.task import Owner
-from app.main import task_token_keys
+from app.main import WITHOUT_HEAD, task_token_keys
 from app.security.principal import Scope
 from app.security.tokens import TaskTokenIssuer
 from app.store.keys import task_key
@@ -221,7 +221,8 @@ async def test_anothers_task_is_what_is_not_there_byte_for_byte(
 ) -> None:  # fmt: skip
     every_scope = f"{READ} {SUBMIT} {ADMIN}"
     strangers = [service.token(f"not-{subject}", scopes=scopes) for scopes in (None, every_scope)]
-    methods = [route[0], "HEAD"] if route[0] == "GET" else [route[0]]
+    with_head = route[0] == "GET" and route[1] not in WITHOUT_HEAD
+    methods = [route[0], "HEAD"] if with_head else [route[0]]
     for method in methods:
         unknown = await door.ask(route, uuid4(), strangers[0], method=method)
         assert unknown.status == 404

@@ -66,7 +66,7 @@ MUTATIONS: Final = (
         "guard-id",
         "claim drops a message that is not the task's guard",
         "app/store/scripts/claim.lua",
-        "elseif A.message ~= guard and A.message ~= next_guard then",
+        "elseif guard ~= '' and A.message ~= guard and A.message ~= next_guard then",
         "elseif false then",
         kinds=("duplicate",),
         finds=frozenset({"copies"}),
@@ -77,8 +77,11 @@ MUTATIONS: Final = (
         "refused-row",
         "a message that may still arrive is refused in SQL before its submission is",
         "app/service/publication.py",
-        "            await self._archive.refuse(envelope.task_id, envelope.message_id)\n",
-        "",
+        '        await self._archive.doubt(*message)\n        crash_point("after_doubt")\n'
+        '        outcome = await self._tasks.abort(envelope)\n        crash_point("after_abort")\n'
+        '        if outcome == "ABORTED":\n            refused = await self._archive.refuse(*message)',
+        "        outcome = await self._tasks.abort(envelope)\n"
+        '        if outcome == "ABORTED":\n            refused = True',
         kinds=("late-then-empty",),
         finds=frozenset({"refused-ran"}),
     ),
@@ -95,10 +98,9 @@ MUTATIONS: Final = (
         "ask-sql",
         "SQL is asked before a task that Redis does not hold is started",
         "workers/execution.py",
-        "        desk = self._desk\n        match await self._until_answered(\n"
-        "            lambda: desk.archive.against(",
-        '        desk = self._desk\n        return ""\n        match await self._until_answered(\n'
-        "            lambda: desk.archive.against(",
+        "        task_id, run = envelope.task_id, envelope.run\n        match await self._until_answered(\n",
+        "        task_id, run = envelope.task_id, envelope.run\n        return None\n"
+        "        match await self._until_answered(\n",
         kinds=("empty-then-old-copies",),
         finds=frozenset({"ran-after-end", "came-back"}),
     ),

@@ -172,4 +172,4 @@ async def wait_until_there(mark: str, count: int) -> None:
     async def there() -> bool:
         return len(marked(mark)) >= count
 
-    await wait_until(there, what=f"{count} processes marked {mark}")
+    await wait_until(there, timeout=60, what=f"{count} processes marked {mark}")
