@@ -27,6 +27,7 @@ SHORT = (
 )
 
 
+@pytest.mark.slow  # `make chaos` runs it; after the merge of webhooks and roles it takes minutes here, not one
 async def test_nothing_is_lost_and_nothing_comes_back_whatever_breaks(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
