@@ -42,7 +42,6 @@ NOT_THERE = [
 ]  # fmt: skip
 LATER = [
     ("GET", "/v1/workload/{id}/events"), ("GET", "/v1/workload/{id}/logs"),
-    ("GET", "/v1/workload/{id}/deliveries"), ("GET", "/v1/webhooks/secret"), ("POST", "/v1/webhooks/test"),
     ("POST", "/v1/tickets"), ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/v1/admin/queues/bench"),
     ("GET", "/metrics"), ("GET", "/dashboard"), ("GET", "/asyncapi.json"), ("GET", "/v1/workload/{id}/ws"),
 ]  # fmt: skip

@@ -47,7 +47,6 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     **{
         f"{name}, not built yet": (NOOP | {name: value}, [f"#/{name}"])
         for name, value in {
-            "callback_url": "https://example.org/hook", "callback_events": ["completed"],
             "deadline_seconds": 60, "priority": "high", "region": "eu",
         }.items()
     },
