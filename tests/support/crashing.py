@@ -84,7 +84,7 @@ class Theatre(Service):
         if serves:
             environment.setdefault("TEST_SERVES", ",".join(serves))
         process = self._launch(name, "worker-engine", environment=environment)
-        queues = len(serves or self.queues)
+        queues = len(serves or self.queues) + 1  # and that of the webhooks
 
         async def consuming() -> bool:
             assert process.is_running, self.log_of(name)
