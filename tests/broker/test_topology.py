@@ -51,7 +51,8 @@ async def test_a_queue_of_another_kind_under_our_name_is_a_configuration_error(r
 async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_server: RabbitServer) -> None:
     vhost = declared_url.rpartition("/")[2]
     listed = rabbit_server.ctl("list_queues", "-p", vhost, "--no-table-headers", "name", "type", "durable").splitlines()
-    names = [*QUEUES, topology.DEAD_QUEUE, topology.BIRTH_QUEUE, *map(topology.delay_name, topology.DELAY_LEVELS)]
+    own = (topology.DEAD_QUEUE, topology.BIRTH_QUEUE, topology.WEBHOOK_QUEUE)
+    names = [*QUEUES, *own, *map(topology.delay_name, topology.DELAY_LEVELS)]
     assert sorted(listed) == sorted(f"{name}\tquorum\ttrue" for name in names)
 
 

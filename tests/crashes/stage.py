@@ -13,7 +13,7 @@ from stack.processes import Process
 from tests.support.crashing import Sluice, Theatre
 from tests.support.waiting import wait_until
 
-DYING: Final = 40.0
+DYING: Final = 120.0
 """Seconds in which an armed process must have met its point, on a busy machine."""
 
 

@@ -117,7 +117,7 @@ async def _copies_are_gone(service: Theatre, begun: Stories) -> None:
     async def gone() -> bool:
         return (await service.messages()).keys() == {"birth", "dead"}
 
-    await wait_until(gone, timeout=30, what="the end of every copy")
+    await wait_until(gone, timeout=120, what="the end of every copy")
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in TABLE])

@@ -17,7 +17,7 @@ SLOTS = 8
 AT_ONCE = 100
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 async def api(
     redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Service]:

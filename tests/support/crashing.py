@@ -77,7 +77,7 @@ class Theatre(Service):
                     return (await client.get("/readyz")).status_code == 200
             return False
 
-        await wait_until(ready, timeout=60, what=f"the readiness of the API {name}")
+        await wait_until(ready, timeout=150, what=f"the readiness of the API {name}")
         return process, base_url
 
     async def worker(self, name: str, *, serves: Sequence[str] = (), **environment: str) -> Process:
@@ -85,13 +85,13 @@ class Theatre(Service):
         if serves:
             environment.setdefault("TEST_SERVES", ",".join(serves))
         process = self._launch(name, "worker-engine", environment=environment)
-        queues = len(serves or self.queues)
+        queues = len(serves or self.queues) + 1  # and that of the webhooks
 
         async def consuming() -> bool:
             assert process.is_running, self.log_of(name)
             return self.log_of(name).count("consuming queue=") >= queues
 
-        await wait_until(consuming, timeout=60, what=f"the consuming of {name}")
+        await wait_until(consuming, timeout=150, what=f"the consuming of {name}")
         return process
 
     def _launch(self, name: str, program: str, *arguments: str, environment: Mapping[str, str]) -> Process:

@@ -131,7 +131,7 @@ class Service:
                 except httpx.TransportError:
                     return False
 
-        await wait_until(ready, timeout=30, what="the API's readiness")
+        await wait_until(ready, timeout=120, what="the API's readiness")
         return process
 
     async def start_worker(self, *, roles: Collection[str] = (), environment: Mapping[str, str] = {}) -> Process:
@@ -153,7 +153,7 @@ class Service:
             assert process.is_running, self.worker_log
             return self.worker_log.count("consuming queue=") >= before + queues
 
-        await wait_until(consuming, timeout=30, what="the worker's consuming")
+        await wait_until(consuming, timeout=120, what="the worker's consuming")
         return process
 
     def _start(self, *command: str, log: str, environment: Mapping[str, str] = {}) -> Process:

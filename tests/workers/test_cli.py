@@ -29,7 +29,7 @@ async def run(*arguments: str | Path, environment: Mapping[str, str] | None = No
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             output, errors = await process.communicate()
     finally:
         if process.returncode is None:

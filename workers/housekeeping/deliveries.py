@@ -1,6 +1,6 @@
 """Deliveries: wakes webhooks that are due and late: their wake-up was lost, or could not be sent.
 
-While wake-ups wait in the queue, the sender is slow or away, and more of them would help nobody.
+While many wake-ups wait in the queue, the senders are slow or away, and more of them would help nobody.
 """
 
 import time
@@ -36,7 +36,7 @@ class LateWebhooks:
         connection = self._connection.current
         if not late or connection is None:
             return
-        if (await ready_counts(connection, [WEBHOOK_QUEUE])).get(WEBHOOK_QUEUE) != 0:
+        if (await ready_counts(connection, [WEBHOOK_QUEUE])).get(WEBHOOK_QUEUE, PORTION) >= PORTION:
             return
         now, patience = time.monotonic(), self._late_after.total_seconds()
         self._woken = {webhook_id: at for webhook_id, at in self._woken.items() if now - at < patience}
