@@ -33,6 +33,7 @@ def test_the_api_loads_nothing_of_the_workers(tmp_path: Path) -> None:
         "LONGHAUL_REDIS_URL": "redis://127.0.0.1:1", "LONGHAUL_AMQP_URL": "amqp://127.0.0.1:1",
         "LONGHAUL_PUBLIC_URL": "http://127.0.0.1:1", "LONGHAUL_RESULTS_URL": f"file://{tmp_path}",
         "LONGHAUL_JWT__SECRET": "x" * 32, "LONGHAUL_ENCRYPTION_KEYS": f"{{k: {'A' * 43}=}}",
+        "LONGHAUL_DEVELOPMENT": "true",
         "LONGHAUL_QUEUES": "{report_gen: {}, transform: {}}", "LONGHAUL_DATASETS": f"{{1: {dataset}}}",
     }  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LONGHAUL_")}

@@ -158,11 +158,11 @@ class Service:
 
     def _start(self, *command: str, log: str, environment: Mapping[str, str] = {}) -> Process:
         program, *arguments = command
-        environment = {**self.environment, **(self.api_environment if program == "longhaul" else {})}
+        own = self.api_environment if program == "longhaul" else {}
         return Process(
             [BIN / program, *arguments, "--config", self.config],
             log=self.directory / log,
-            environment=environment,
+            environment={**self.environment, **own, **environment},
             die_with_parent=True,
         )
 
