@@ -73,12 +73,11 @@ class Sealer:
         """Open what `seal_json` made; raises like `open`."""
         return None if sealed is None else json.loads(self.open(sealed, task_id=task_id, action=action))
 
-    def derived_key(self, purpose: str) -> bytes:
-        """Return 32 bytes for another purpose, derived from the first key (HKDF, RFC 5869)."""
-        return self.derived_keys(purpose)[0]
-
     def derived_keys(self, purpose: str) -> list[bytes]:
-        """Return 32 bytes for another purpose from each key: what the first one signed is good after a rotation."""
+        """Return 32 bytes for another purpose from each key (HKDF, RFC 5869), the first one's first.
+
+        What the first one signed is good after a rotation.
+        """
         return [HKDF(hashes.SHA256(), 32, salt=None, info=purpose.encode()).derive(key) for key in self._keys]
 
 

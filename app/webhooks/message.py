@@ -1,6 +1,5 @@
 """Message: what a webhook tells, and under which id. Written once, and sent as these very bytes at every attempt."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -50,15 +49,6 @@ class Letter(BaseModel):
     body: str
     request_id: str | None = None
     traceparent: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """One event for one receiver."""
-
-    id: str
-    type: WebhookType
-    letter: Letter
 
 
 def webhook_id(task_id: UUID, run: int, event: str) -> str:
