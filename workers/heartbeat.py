@@ -19,6 +19,7 @@ from app import __version__
 from app.domain.errors import StoreUnavailable
 from app.service.publication import now_ms
 from app.store.workers import HEARTBEAT, CurrentTask, ServedQueue, WorkerReport, Workers
+from workers.executors.proc import family, resident_bytes
 from workers.lease import Lease
 
 SHOWN: Final = 100
@@ -84,8 +85,7 @@ class Heartbeat:
         self._roster = roster
         self._worker = worker
         self._slots = slots
-        self._process = psutil.Process()
-        self._started_at = int(self._process.create_time() * 1000)
+        self._started_at = int(psutil.Process().create_time() * 1000)
 
     async def run(self) -> None:
         """Beat until cancelled, then sign off."""
@@ -99,7 +99,7 @@ class Heartbeat:
                 await self._workers.leave(self._worker)
 
     async def _report(self) -> WorkerReport:
-        rss, children = await asyncio.to_thread(self._memory)  # walks through /proc
+        processes = await asyncio.to_thread(family, os.getpid())  # walks through /proc
         running = self._roster.running()
         return WorkerReport(
             id=self._worker,
@@ -108,19 +108,8 @@ class Heartbeat:
             version=__version__,
             started_at=self._started_at,
             seen_at=now_ms(),
-            rss_bytes=rss,
-            children=children,
+            rss_bytes=sum(map(resident_bytes, processes)),
+            children=len(processes) - 1,
             queues=[ServedQueue(name, running[name], slots) for name, slots in self._slots.items()],
             tasks=self._roster.shown(),
         )
-
-    def _memory(self) -> tuple[int, int]:
-        """Return the bytes of the engine and its children together, and how many children there are."""
-        total = count = 0
-        with contextlib.suppress(psutil.Error):
-            total = self._process.memory_info().rss
-            for child in self._process.children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # it has just ended
-                    total += child.memory_info().rss
-                    count += 1
-        return total, count
