@@ -9,19 +9,12 @@ from app.broker.depth import QueueDepths
 from app.domain.errors import QueueFull
 from app.service.capacity import Capacity
 from tests.broker.conftest import Carrier, letter
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture

@@ -32,25 +32,16 @@ from app.security.task_tokens import TaskTokenKeys
 from app.security.tokens import TokenVerifier
 from tests.security.forging import AUDIENCE, ISSUER, SUBJECT, b64, good_claims, sign
 from tests.security.key_servers import KeyPair, KeyServer, new_pair
+from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
 FIRST, SECOND = new_pair("ES256", "first"), new_pair("ES256", "second")
 RSA = new_pair("RS256", "rsa")
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

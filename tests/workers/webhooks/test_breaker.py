@@ -6,21 +6,12 @@ from random import Random
 
 import pytest
 
+from tests.support.clock import Clock
 from workers.webhooks import breaker
 from workers.webhooks.breaker import LONGEST_PAUSE, QUEUE_PER_SLOT, Receivers
 
 DEAD = "http://127.0.0.1:9"
 PAUSE = timedelta(seconds=30)
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
