@@ -8,8 +8,10 @@ from hashlib import sha256
 from uuid import UUID
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError
 
 from app.broker.topology import DEAD_QUEUE
+from app.domain.errors import BrokerUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,19 @@ async def dead_letters(connection: AbstractConnection, *, limit: int) -> AsyncIt
     Args:
         connection: With the right to read.
         limit: How many at most.
+
+    Raises:
+        BrokerUnavailable: The broker does not answer, or no more.
     """
-    async with await connection.channel(publisher_confirms=False) as channel:
-        queue = await channel.get_queue(DEAD_QUEUE, ensure=True)
-        found: list[DeadLetter] = []
-        while len(found) < limit and (message := await queue.get(fail=False)) is not None:
-            found.append(_letter(message))
-        yield found
+    try:
+        async with await connection.channel(publisher_confirms=False) as channel:
+            queue = await channel.get_queue(DEAD_QUEUE, ensure=True)
+            found: list[DeadLetter] = []
+            while len(found) < limit and (message := await queue.get(fail=False)) is not None:
+                found.append(_letter(message))
+            yield found
+    except (AMQPError, OSError) as error:
+        raise BrokerUnavailable("The message broker does not answer at the moment.") from error
 
 
 def _letter(message: AbstractIncomingMessage) -> DeadLetter:

@@ -20,7 +20,7 @@ from app.archive.archive import Archive, EndedTask
 from app.broker.connection import BrokerConnection, connect
 from app.broker.dead_letters import DeadLetter, dead_letters
 from app.broker.topology import QueueState, queue_states
-from app.domain.errors import BrokerUnavailable, NotFound, ValidationFailed
+from app.domain.errors import NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds
 from app.domain.problem import FieldError
@@ -328,15 +328,12 @@ class Administration:
     @asynccontextmanager
     async def _in_hand(self, limit: int) -> AsyncIterator[list[DeadLetter]]:
         # One after the other: what one request has in hand, another would not find.
-        async with self._letters:
-            try:
-                async with (
-                    await connect(self._amqp_url, name="longhaul api, dead letters", tls=self._tls) as connection,
-                    dead_letters(connection, limit=limit) as letters,
-                ):
-                    yield letters
-            except (AMQPError, OSError) as error:
-                raise BrokerUnavailable("The message broker does not answer at the moment.") from error
+        async with (
+            self._letters,
+            await connect(self._amqp_url, name="longhaul api, dead letters", tls=self._tls) as connection,
+            dead_letters(connection, limit=limit) as letters,
+        ):
+            yield letters
 
     @asynccontextmanager
     async def _one_in_hand(self, letter_id: str) -> AsyncIterator[DeadLetter]:
