@@ -68,6 +68,15 @@ async def test_a_queues_load_is_what_is_due_and_what_runs_but_not_what_is_for_la
         shown: dict[str, Any] = (await admin.get("/v1/admin/queues/bench")).json()
         return shown
 
+    seen: list[tuple[int, ...]] = []
+
+    async def calm() -> bool:
+        """What other tests have submitted has ended: so many figures in a row are the same."""
+        shown = await bench()
+        seen.append((shown["load"], shown["running"], shown["parked"]))
+        return len(seen) >= 25 and len(set(seen[-25:])) == 1
+
+    await wait_until(calm, timeout=60, what="the calm of the queue")
     before = await bench()
     assert before.keys() >= {"name", "load", "ready", "running", "parked", "consumers", "depth_limit"}
     due = [await staging.pending() for _ in range(3)]
