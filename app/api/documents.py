@@ -129,11 +129,20 @@ EVENTS_PARAMETERS: Final[Fragment] = {
     ],
     "security": [{"bearer": [Scope.READ]}, {"ticket": []}],
 }
+SENT_EVENT: Final[Fragment] = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["status", "log"]},
+        "data": {"type": "string", "description": "JSON."},
+    },
+}
 EVENT_RESPONSES: Final[dict[int | str, Fragment]] = {
     200: {
         "description": "`event: status` with a status document, `event: log` with a log line; ids are "
         "`<seq>.<line>`. It ends after the terminal document.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": SENT_EVENT}},
     },
     204: {"description": "Last-Event-ID has seen the end: do not come again."},
 }

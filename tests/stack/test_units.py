@@ -41,7 +41,7 @@ def test_the_worker_has_more_time_to_stop_than_its_jobs_to_end() -> None:
 
 
 def test_the_workers_memory_has_room_for_the_engine_and_a_job_at_their_limits() -> None:
-    settings = load_settings(REPOSITORY / "deploy" / "config.example.yaml", {})
+    settings = load_settings(REPOSITORY / "deploy" / "config.example.yaml", {"LONGHAUL_DEVELOPMENT": "true"})
     memory = setting(REPOSITORY / "systemd" / "worker-daemon.service", "MemoryMax")
     assert memory.endswith("G")
     assert int(memory.removesuffix("G")) * 1024 >= 2 * settings.max_rss_mb

