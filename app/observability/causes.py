@@ -6,7 +6,9 @@ import ssl
 def cause_of(error: BaseException) -> str:
     """Return the reason that says most: that a certificate is not trusted, and why, or else the error's own words."""
     following: BaseException | None = error
-    while following is not None:
+    seen: set[int] = set()  # aiormq chains its errors in a circle: a reset connection's is the cause of its own context
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
         if isinstance(following, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({following.verify_message.rstrip('.')})"
         if isinstance(following, ssl.SSLError) and following.reason:

@@ -7,6 +7,7 @@ from app.archive.archive import Archive, EndedTask, Forgotten
 from app.domain.envelope import Envelope
 from app.domain.errors import ArchiveUnavailable, Conflict, Gone, NotFound, Undecryptable
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import milliseconds
 from app.domain.task import Task
 from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
@@ -115,6 +116,7 @@ class Control:
         order = self._sealer.open_order(ended.envelope, task_id=task_id, action=task.action)
         envelope = order.succeeded_by(
             uuid4().hex,
+            created_at=milliseconds(task.created_at),  # of two racing requests with a key, the other's may have run
             run=task.run + 1,
             not_before=0,
             attempt=task.attempt,

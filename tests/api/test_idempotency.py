@@ -1,6 +1,7 @@
 """Idempotency-Key: one caller, one key, one task, however often it is asked for."""
 
 import asyncio
+import time
 from typing import Any
 from uuid import UUID
 
@@ -176,3 +177,26 @@ async def test_the_same_body_takes_over_from_a_request_that_was_lost_on_its_way(
     assert answer.status_code == 202
     assert (await service.ended(alice, answer.json()["task_id"]))["status"] == "COMPLETED"
     assert await ids(alice) == [str(started.task_id)]
+
+
+async def test_a_retry_of_what_another_request_had_begun_is_the_same_task_of_the_same_time(
+    service: Service, alice: httpx.AsyncClient, staging: Staging
+) -> None:
+    """Two requests raced: the task is of the first one's time, and ran by the second one's message."""
+    order = {"action": "sleep", "seconds": 30, "steps": 1}
+    begun = staging.envelope(
+        task_id=derived_task_id(staging.owner, "k"),
+        action="sleep",
+        fingerprint=fingerprint_of(order),
+        created_at=time.time_ns() // 1_000_000 - 5_000,
+    )
+    await staging.store.create(begun, b"sealed")
+    task_id = (await submit(alice, "k", order)).json()["task_id"]
+    path = f"/v1/workload/{task_id}"
+    await alice.post(f"{path}/cancel")
+    ended = await service.ended(alice, task_id)
+    again = (await alice.post(f"{path}/retry")).json()
+    assert again["created_at"] == ended["created_at"]
+    assert await ids(alice) == [task_id], "in the list once, not in two places"
+    await alice.post(f"{path}/cancel")
+    await service.ended(alice, task_id)

@@ -104,7 +104,7 @@ class Stage:
             "CHAOS_DIRECTORY": str(directory),
         }
         if "max_rss_mb" in Settings.model_fields:
-            values["max_rss_mb"] = 256
+            values |= {"max_rss_mb": 256, "stall_timeout_seconds": LEASE_SECONDS}
             ours["CHAOS_GROWS"] = "1"
         self.service = Service(directory, values, environment=os.environ | ours)
         self.settings = self.service.settings
