@@ -40,7 +40,10 @@ class Action(BaseModel):
         strict=True,
         extra="forbid",
         frozen=True,
-        json_schema_extra={"dependentRequired": {"callback_events": ["callback_url"]}},
+        json_schema_extra={
+            "if": {"required": ["callback_events"]},
+            "then": {"required": ["callback_url"], "properties": {"callback_url": {"type": "string"}}},
+        },
     )
 
     action_name: ClassVar[str]
