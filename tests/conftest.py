@@ -23,6 +23,15 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     assert not leaks(server.directory.glob("*.log"), server.passwords)
 
 
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A module's own Redis, to be broken, or for a service beside the shared one: two on one Redis share a leader."""
+    server = RedisServer(tmp_path_factory.mktemp("own-redis"), free_port(), die_with_parent=True)
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="session")
 def scratch_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that each test finds empty."""

@@ -24,15 +24,6 @@ AT_ONCE = 1.5
 
 
 @pytest.fixture(scope="module")
-def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that may be broken."""
-    server = RedisServer(tmp_path_factory.mktemp("own-redis"), free_port(), die_with_parent=True)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def own_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     """A RabbitMQ that may be broken."""
     server = RabbitServer(tmp_path_factory.mktemp("own-rabbit"), free_port(3), die_with_parent=True)

@@ -28,16 +28,14 @@ def provider() -> Iterator[KeyServer]:
 @pytest.fixture(scope="module")
 async def trusting(
     provider: KeyServer,
-    redis_server: RedisServer,
+    own_redis: RedisServer,
     rabbit_server: RabbitServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Service]:
     """A service that takes its keys from the provider."""
     jwt = {"algorithm": "ES256", "jwks_url": provider.url}
     directory = tmp_path_factory.mktemp("trusting")
-    async with running_service(
-        redis_server, rabbit_server, directory, workers=0, jwt=jwt, cors_origins=[PAGE]
-    ) as service:
+    async with running_service(own_redis, rabbit_server, directory, workers=0, jwt=jwt, cors_origins=[PAGE]) as service:
         yield service
 
 

@@ -140,10 +140,10 @@ async def test_where_there_is_no_result_it_is_said_why(mine: LonghaulClient, tmp
 
 
 async def test_a_watch_outlives_a_killed_api(
-    redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path: Path
+    own_redis: RedisServer, rabbit_server: RabbitServer, tmp_path: Path
 ) -> None:
     async with (
-        running_service(redis_server, rabbit_server, tmp_path) as own,
+        running_service(own_redis, rabbit_server, tmp_path) as own,
         LonghaulClient(own.base_url, own.token("a watcher")) as client,
     ):
         task = await client.submit("sleep", {"seconds": 4, "steps": 20})

@@ -25,9 +25,9 @@ LEASE_SECONDS = 3
 
 
 @pytest.fixture
-async def two_workers(redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path: Path) -> AsyncIterator[Service]:
+async def two_workers(own_redis: RedisServer, rabbit_server: RabbitServer, tmp_path: Path) -> AsyncIterator[Service]:
     async with running_service(
-        redis_server, rabbit_server, tmp_path / "service", workers=2, lease_seconds=LEASE_SECONDS
+        own_redis, rabbit_server, tmp_path / "service", workers=2, lease_seconds=LEASE_SECONDS
     ) as service:
         yield service
 
@@ -49,7 +49,7 @@ class Poller:
 
 
 async def test_a_report_whose_worker_is_killed_goes_on_from_its_checkpoint_in_another(
-    two_workers: Service, redis_server: RedisServer, subject: str
+    two_workers: Service, own_redis: RedisServer, subject: str
 ) -> None:
     """SIGKILL at 30 %: taken over within the lease and five seconds, the child is gone, and nothing ever falls."""
     async with two_workers.client(subject) as client:
@@ -62,7 +62,7 @@ async def test_a_report_whose_worker_is_killed_goes_on_from_its_checkpoint_in_an
             return bool(poller.seen) and poller.seen[-1]["progress"] >= 30
 
         await wait_until(at_thirty, timeout=30, what="30 %")
-        worker = await _worker_of(two_workers, redis_server, task_id)
+        worker = await _worker_of(two_workers, own_redis, task_id)
         (child,) = _titled(task_id)
         worker._child.kill()
         killed = time.monotonic()
@@ -101,8 +101,8 @@ def _assert_that_nothing_falls(seen: list[dict[str, Any]]) -> None:
             assert after["progress"] >= before["progress"], (before, after)
 
 
-async def _worker_of(service: Service, redis_server: RedisServer, task_id: str) -> Process:
-    async with Redis.from_url(redis_server.url) as redis:
+async def _worker_of(service: Service, own_redis: RedisServer, task_id: str) -> Process:
+    async with Redis.from_url(own_redis.url) as redis:
         holder = await redis.hget(task_key(UUID(task_id)), "worker")
     assert isinstance(holder, bytes)
     (worker,) = [worker for worker in service.workers if holder.decode().endswith(f":{worker.pid}")]

@@ -87,13 +87,13 @@ class Reader:
 
 
 @pytest.fixture
-def reader(redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path: Path) -> Reader:
+def reader(own_redis: RedisServer, rabbit_server: RabbitServer, tmp_path: Path) -> Reader:
     port = free_port()
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         # Instead of `pip install`, which would change this environment.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path / "acme-jobs"), os.environ.get("PYTHONPATH")])),
-        "LONGHAUL_REDIS_URL": redis_server.service_url,
+        "LONGHAUL_REDIS_URL": own_redis.service_url,
         "LONGHAUL_AMQP_URL": own_vhost(rabbit_server),
         "LONGHAUL_API__PORT": str(port),
         "LONGHAUL_PUBLIC_URL": f"http://127.0.0.1:{port}",

@@ -19,7 +19,7 @@ AT_ONCE = 100
 
 @pytest.fixture
 async def api(
-    redis_server: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
+    own_redis: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Service]:
     """A service without any worker; an attempt at a receiver that hangs lasts longer than these tests."""
     webhooks = {
@@ -27,7 +27,7 @@ async def api(
         "late_after_seconds": 1, "schedule_seconds": [1],
     }  # fmt: skip
     async with running_service(
-        redis_server, rabbit_server, tmp_path_factory.mktemp("senders"), workers=0, webhooks=webhooks
+        own_redis, rabbit_server, tmp_path_factory.mktemp("senders"), workers=0, webhooks=webhooks
     ) as running:
         yield running
 

@@ -28,7 +28,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 async def service(
-    redis_server: RedisServer,
+    own_redis: RedisServer,
     rabbit_server: RabbitServer,
     tmp_path_factory: pytest.TempPathFactory,
     authority: Authority,
@@ -36,7 +36,7 @@ async def service(
     """A service whose webhooks are in a hurry."""
     webhooks = {"schedule_seconds": SCHEDULE, "late_after_seconds": 2, "ca_file": str(authority.file)}
     async with running_service(
-        redis_server, rabbit_server, tmp_path_factory.mktemp("webhooks"), webhooks=webhooks
+        own_redis, rabbit_server, tmp_path_factory.mktemp("webhooks"), webhooks=webhooks
     ) as running:
         yield running
 

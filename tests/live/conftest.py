@@ -1,7 +1,7 @@
 """A service with two API processes behind nginx, and a Redis of its own, which tests restart and empty."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,28 +41,19 @@ def reached_at(service: Service, url: str) -> Service:
 
 
 @pytest.fixture(scope="module")
-def live_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis that only these tests use."""
-    server = RedisServer(tmp_path_factory.mktemp("live-redis"), free_port(), die_with_parent=True)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 async def cluster(
-    live_redis: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
+    own_redis: RedisServer, rabbit_server: RabbitServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Cluster]:
     """The two processes, a worker, and an nginx before each process."""
     directory: Path = tmp_path_factory.mktemp("live")
     queues = {name: {"prefetch": 500, "concurrency": 500} for name in ("bench", "report_gen", "transform")}
-    async with running_service(live_redis, rabbit_server, directory, queues=queues) as service:
+    async with running_service(own_redis, rabbit_server, directory, queues=queues) as service:
         _, second_url = await started_api(service)
         ports = [service.settings.api.port, httpx.URL(second_url).port or 0]
         fronts = [Nginx(directory / f"nginx{port}", free_port(), [port], die_with_parent=True) for port in ports]
         for front in fronts:
             await asyncio.to_thread(front.start)
-        yield Cluster(service, live_redis, *fronts)
+        yield Cluster(service, own_redis, *fronts)
         for front in fronts:
             await asyncio.to_thread(front.stop)
 
