@@ -17,6 +17,9 @@ from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
 from app.domain.errors import ConfigurationError
+from app.observability.logging import get_log
+
+log = get_log("broker")
 
 WORK_EXCHANGE: Final = "longhaul"
 DEAD_QUEUE: Final = "dead"
@@ -116,13 +119,19 @@ async def is_declared(connection: AbstractConnection, queues: Mapping[str, int])
 
 
 async def require_declared(connection: AbstractConnection, queues: Mapping[str, int]) -> None:
-    """Stop a start on a broker that was not prepared.
+    """Stop a start on a broker that lacks a queue, as one that was added to the configuration.
+
+    A broker without its birth mark has lost everything, or never had it: that stops nobody, or else those that would
+    fill it again could not start. The leader among the workers declares it.
 
     Raises:
-        ConfigurationError: Something is missing.
+        ConfigurationError: Something is missing, on a broker that has its mark.
     """
-    if not await is_declared(connection, queues):
+    if await is_declared(connection, queues):
+        return
+    if await is_marked(connection):
         raise ConfigurationError("The queues are not declared: run `longhaul admin declare` once.")
+    log.warning("RabbitMQ is empty: a worker-engine that keeps house will fill it")
 
 
 async def put_birth_mark(connection: AbstractConnection) -> None:

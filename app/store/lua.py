@@ -48,13 +48,21 @@ class Script:
         arguments = [part for pair in named.items() for part in pair]
         if fields:
             arguments += ["--", *fields]
-        return await asyncio.shield(self._call(keys, arguments))
+        call = asyncio.ensure_future(self._call(keys, arguments))
+        call.add_done_callback(_retrieved)
+        return await asyncio.shield(call)
 
     async def _call(self, keys: list[str], arguments: list[Argument]) -> Any:
         try:
             return await self._script(keys=keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable from error
+
+
+def _retrieved(call: asyncio.Future[Any]) -> None:
+    """Look at the error of a call whose caller has gone: it is nobody's, and asyncio would log it."""
+    if not call.cancelled():
+        call.exception()
 
 
 def source(name: str) -> str:

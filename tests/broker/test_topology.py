@@ -18,6 +18,13 @@ async def test_a_second_declaration_changes_nothing(declared_url: str) -> None:
         await topology.require_declared(connection, QUEUES)
 
 
+async def test_an_empty_broker_stops_no_start(rabbit_server: RabbitServer) -> None:
+    """Whoever would fill it again has to start on it."""
+    async with await connect(own_vhost(rabbit_server), name="test") as connection:
+        await topology.require_declared(connection, QUEUES)
+        assert not await topology.is_declared(connection, QUEUES), "asking has not made it"
+
+
 async def test_a_missing_queue_and_a_missing_exchange_stop_a_start_and_are_not_made(
     rabbit_server: RabbitServer,
 ) -> None:
@@ -27,6 +34,7 @@ async def test_a_missing_queue_and_a_missing_exchange_stop_a_start_and_are_not_m
             await topology._declare_all(channel, QUEUES)
         assert await topology.is_declared(connection, QUEUES)
         assert not await topology.is_declared(connection, QUEUES | {"another": 1})
+        await topology.put_birth_mark(connection)
         with pytest.raises(ConfigurationError, match="run `longhaul admin declare` once"):
             await topology.require_declared(connection, QUEUES | {"another": 1})
         async with await connection.channel() as channel:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -66,9 +67,9 @@ async def test_a_job_may_last_longer_than_the_brokers_patience(stage: Theatre, c
     assert min(held) == 0
     assert held.count(0) >= len(held) - 2  # but for a copy that is just being parked again
     # One each; two for the moment between a copy's confirm and the acknowledgement of what it replaces. Were they to
-    # grow, it would be by one each in every lease.
+    # grow, it would be by one each in every lease. A machine that is busy sees them only a few times.
     assert max(copies) <= 2 * len(tasks)
-    assert len(tasks) in copies
+    assert min(copies[len(copies) // 2 :]) <= len(tasks)
     for task_id in tasks:
         completed = await stage.ended(caller, task_id)
         assert (completed["status"], completed["attempt"]) == ("COMPLETED", 1)
@@ -80,6 +81,27 @@ async def test_a_job_may_last_longer_than_the_brokers_patience(stage: Theatre, c
     await wait_until(gone, timeout=15, what="the end of the copies")
     assert stage.log_of("worker0").count("the consumer's channel was lost") == channels_lost
     assert stage.log_of("worker0").count("handed over") >= len(tasks)
+
+
+async def test_who_starts_on_an_emptied_rabbitmq_fills_it(
+    rabbit_server: RabbitServer, tmp_path: Path, subject: str
+) -> None:
+    """Everything died at once: API and worker find neither exchange nor queue, and need no operator either."""
+    async with theatre(rabbit_server, tmp_path, workers=0) as service, service.client(subject) as caller:
+        waiting = await service.submit(caller)
+        for process in service.apis:
+            process.kill()
+        service.apis.clear()
+        vhost = service.settings.amqp_url.get_secret_value().rpartition("/")[2]
+        await asyncio.to_thread(rabbit_server.ctl, "delete_vhost", vhost)
+        await asyncio.to_thread(rabbit_server.ctl, "import_definitions", str(rabbit_server.directory / f"{vhost}.json"))
+
+        await service.start_api()
+        await service.worker("worker0")
+        assert (await service.ended(caller, waiting, timeout=60))["status"] == "COMPLETED"
+        assert service.count_of(waiting) == {"begun": 1, 0: 1}
+        again = await service.submit(caller)
+        assert (await service.ended(caller, again))["status"] == "COMPLETED"
 
 
 async def test_an_emptied_rabbitmq_is_filled_again(stage: Theatre, caller: httpx.AsyncClient) -> None:
