@@ -149,6 +149,11 @@ class Cast:
 
     # --- rows
 
+    @property
+    def newest_run(self) -> int:
+        """The newest run that has a row, 0 if none has."""
+        return max(self._rows, default=0)
+
     def row(self, run: int, status: str, model: Shard, *, room: int) -> Task:
         """Return the row of a run, written now if there is none; the first one wins."""
         last = self._last or pending_task(self.message("newest", model), seq=model.now)

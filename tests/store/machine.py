@@ -199,8 +199,10 @@ class ScriptMachine(RuleBasedStateMachine):
     def somebody_ends_it(self, how: str, status: str, more: int) -> None:
         match how:
             case "settle" | "settle its own":
-                row = self.cast.row(max(1, self.model.run + more), status, self.model, room=16 * (more + 1))
-                own = self.model.text("guard") if how == "settle its own" else ""
+                run, own = max(1, self.model.run + more), ""
+                if how == "settle its own":  # for a hash that was made a moment ago: of the newest row that there is
+                    run, own = max(run, self.cast.newest_run), self.model.text("guard")
+                row = self.cast.row(run, status, self.model, room=16 * (more + 1))
                 self.script(self.store.settle(row, own=own))
             case "cancel":
                 self.script(self.store.cancel(TASK_ID))

@@ -18,6 +18,7 @@ import httpx
 from redis.asyncio import Redis
 
 from app.broker.dead_letters import dead_letters
+from app.broker.topology import DELAY_LEVELS, delay_name
 from app.store.epochs import Epochs
 from app.store.keys import live_key, shard_of, task_key
 from stack.ports import HOST, free_port
@@ -240,6 +241,11 @@ class Theatre(Service):
         url = self.settings.amqp_url.get_secret_value()
         async with await aio_pika.connect(url) as connection, dead_letters(connection, limit=1000) as letters:
             return [letter.reason for letter in letters if str(letter.task_id) == task_id]
+
+    async def waiting(self) -> int:
+        """How many messages wait for work, at once or later, exactly."""
+        async with self.broker() as channel:
+            return sum([await _ready(channel, name) for name in [*self.queues, *map(delay_name, DELAY_LEVELS)]])
 
     async def purge(self, queue: str) -> None:
         """Lose what waits in a queue."""
