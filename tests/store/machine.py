@@ -89,7 +89,7 @@ class ScriptMachine(RuleBasedStateMachine):
 
     @rule(more=RUNS, hand=st.booleans(), status=st.sampled_from(["FAILED", "CANCELLED"]))
     def rerun(self, more: int, hand: bool, status: str) -> None:
-        ended = self.cast.row(max(1, self.model.run + more), status, self.model, room=1)
+        ended = self.cast.row(max(1, self.model.run + more), status, self.model, room=16)
         envelope = self.cast.order_again(ended)
         self.script(self.store.rerun(envelope, sealed(envelope), b"\xfe\x00", ended, by_hand=hand))
 
@@ -200,7 +200,8 @@ class ScriptMachine(RuleBasedStateMachine):
         match how:
             case "settle" | "settle its own":
                 run, own = max(1, self.model.run + more), ""
-                if how == "settle its own":  # for a hash that was made a moment ago: of the newest row that there is
+                # Its own: by the submission that made the hash, with the newest row. A rerun never does it.
+                if how == "settle its own" and not self.model.text("ended_as"):
                     run, own = max(run, self.cast.newest_run), self.model.text("guard")
                 row = self.cast.row(run, status, self.model, room=16 * (more + 1))
                 self.script(self.store.settle(row, own=own))

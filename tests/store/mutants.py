@@ -211,7 +211,7 @@ MUTANTS: Final = [
         ("if not again and status == 'forgotten' and not provisional then", "if false then"),
         ("if not again and status == 'forgotten' and not provisional then", "if status == 'forgotten' then"),
         ("redis.call('ZREM', LIVE, ID)", ""),
-        ("redis.call('DEL', TASK)", ""),
+        ("redis.call('DEL', TASK, LOGS)", "redis.call('DEL', LOGS)"),
         ("if not again then", "if false then"),
         ("if not again then", "if true then"),
         ("redis.call('PEXPIRE', TASK, again and A.ttl or A.patience)", ""),
