@@ -10,6 +10,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from ipaddress import ip_address
 
@@ -94,6 +95,20 @@ class HostileLookup:
         return [ip_address(text) for text in answers[min(times, len(answers) - 1)]]
 
 
+async def _reach(host: str, port: int) -> None:
+    """Connect to one of our own addresses; the kernel may take a moment until a new one has its route."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=10).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
 async def send_to_all() -> dict[str, object]:
     """Send to every URL, with the rule of production; say what was connected to, and how each attempt ended."""
     connected: list[str] = []
@@ -106,8 +121,8 @@ async def send_to_all() -> dict[str, object]:
     control = 0
     for host in REACHABLE:  # each of them can be reached, or their silence would prove nothing
         for port in PORTS:
-            with socket.create_connection((host, port), timeout=10):
-                control += 1
+            await _reach(host, port)
+            control += 1
     while len(connected) < control:
         await asyncio.sleep(0.01)
     connected.clear()
