@@ -24,7 +24,7 @@ demo: setup ## the demo job, on a running stack
 	@$(STACK) demo
 
 test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
-	@$(BIN)/pytest -n 3 --dist loadfile --timeout 180 -m 'not slow and not fuzz'
+	@$(BIN)/pytest -n 3 --dist loadfile --timeout 300 -m 'not slow and not fuzz'
 
 fuzz: setup-test ## schemathesis for five minutes: requests out of the OpenAPI document, on a real service
 	@$(BIN)/pytest -m fuzz

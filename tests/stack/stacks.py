@@ -15,6 +15,7 @@ from stack.ports import free_port
 from stack.processes import Identity
 from stack.records import Records, SupervisorLock
 from stack.settings import REPOSITORY
+from tests.support.waiting import PATIENCE
 
 
 class Stack:
@@ -91,7 +92,7 @@ def until(fact: Callable[[], object], *, seconds: float, what: str) -> None:
     Raises:
         AssertionError: It does not hold after so many seconds.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not fact():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.05)
