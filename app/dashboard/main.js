@@ -250,11 +250,11 @@ function open({ moved = false } = {}) {
   } else if (!session.token) {
     document.title = "Sign in · Longhaul";
     leave = signInView(MAIN, { notice });
-    notice = "";
     return;
   } else if (place?.for()) {
     document.title = `${place.name} · Longhaul`;
     leave = place.view(MAIN, { query }) ?? (() => {});
+    notice = "";
   } else return go("/dashboard");
   if (moved) MAIN.querySelector("h1")?.focus({ preventScroll: true });
 }

@@ -34,6 +34,8 @@ class Staging:
         self.logs = TaskLogs(redis)
         self.results = ResultStore(settings.results_url)
         self.owner = Owner(settings.jwt.issuer, subject)
+        self.queue = "bench"
+        """Where the next ones wait."""
         self._redis = redis
         self._directory = directory
         self._made: list[UUID] = []
@@ -145,7 +147,7 @@ class Staging:
             task_id=task_id or uuid4(),
             message_id=message_id,
             action=action,
-            queue="bench",
+            queue=self.queue,
             owner=self.owner,
             params={"id": 1},
             labels=labels,
