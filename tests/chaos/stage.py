@@ -26,7 +26,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.broker.topology import BIRTH_QUEUE, DELAY_LEVELS, delay_name
-from app.settings import Settings
 from app.store.keys import SHARDS, live_key, task_key
 from stack.ports import HOST, free_port
 from stack.processes import Process
@@ -98,14 +97,14 @@ class Stage:
             redrive_after_seconds=5,
             shutdown_seconds=7,
             archive_url=postgres.url,
+            seal_results=False,  # the checker reads the files, and has no key
+            max_rss_mb=256,
+            stall_timeout_seconds=LEASE_SECONDS,
         )
         ours = {
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "deploy/local")]),
             "CHAOS_DIRECTORY": str(directory),
         }
-        if "max_rss_mb" in Settings.model_fields:
-            values |= {"max_rss_mb": 256, "stall_timeout_seconds": LEASE_SECONDS}
-            ours["CHAOS_GROWS"] = "1"
         self.service = Service(directory, values, environment=os.environ | ours)
         self.settings = self.service.settings
         self.redis = Redis.from_url(redis.url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True)

@@ -133,19 +133,15 @@ def hard(job: BlockingJob, params: Hard) -> Result | None:
 
 
 def starve(job: BlockingJob, params: Order) -> None:
-    """Run out of memory, if it is this job's turn: grow until the service's guard kills it, or die as the kernel kills.
-
-    `CHAOS_GROWS` says that the service has such a guard.
-    """
+    """Run out of memory, if it is this job's turn: grow until the service's guard kills it, or die as the kernel kills."""
     for turn in HUNGRY.iterdir():
         try:
             turn.unlink()
         except FileNotFoundError:
             continue  # another job's turn
         note(job, params, "starve")
-        if os.environ.get("CHAOS_GROWS"):
-            eaten: list[bytes] = []
-            while len(eaten) < MOST_MIB // 16:
-                eaten.append(b"\1" * (16 * MIB))  # not zeros: these would not be resident
-                time.sleep(0.02)
+        eaten: list[bytes] = []
+        while len(eaten) < MOST_MIB // 16:
+            eaten.append(b"\1" * (16 * MIB))  # not zeros: these would not be resident
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
