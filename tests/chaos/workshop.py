@@ -133,7 +133,7 @@ def hard(job: BlockingJob, params: Hard) -> Result | None:
 
 
 def starve(job: BlockingJob, params: Order) -> None:
-    """Run out of memory, if it is this job's turn: grow until the service's guard kills it, or die as the kernel kills."""
+    """Run out of memory, if it is this job's turn: grow until the guard kills it, or die as the kernel kills."""
     for turn in HUNGRY.iterdir():
         try:
             turn.unlink()

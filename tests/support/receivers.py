@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from time import time
@@ -14,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support.waiting import wait_until
 
 Reply = tuple[int, dict[str, str]]
 
@@ -92,6 +95,12 @@ async def receiver(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await wait_until(partial(_has_no_connection, server), what="the end of handshakes that were under way")
+
+
+async def _has_no_connection(server: asyncio.Server) -> bool:
+    """Whether every connection is closed: `wait_closed` of Python 3.11 does not wait for that."""
+    return not getattr(server, "_active_count", 0)
 
 
 class Authority:
