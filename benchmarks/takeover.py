@@ -3,10 +3,10 @@
     python benchmarks/takeover.py [--lease 15] [--every 30] [--job 600] [--kills 0]
 
 Starts a Redis, a RabbitMQ, an API and three workers of its own on loopback. One long job (`--job` seconds, with a
-checkpoint each second) and thirty others are always at work. Every `--every` seconds the worker that has the long job is
-killed, and started again at once, as a supervisor does; what counts is the time from the kill until a next attempt of
-each job that it had has begun. It ends with the long job, or after `--kills` kills. The aim is the lease and five seconds
-at the 99th percentile, and a long job that ends as COMPLETED; exit status 1 when either is missed.
+checkpoint each second) and thirty others are always at work. Every `--every` seconds the worker that has the long job
+is killed, and started again at once, as a supervisor does; what counts is the time from the kill until a next attempt
+of each job that it had has begun. It ends with the long job, or after `--kills` kills. The aim is the lease and five
+seconds at the 99th percentile, and a long job that ends as COMPLETED; exit status 1 when either is missed.
 """
 
 import argparse
