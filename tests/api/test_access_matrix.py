@@ -76,6 +76,8 @@ ROWS: Final[dict[tuple[str, str], Row]] = {
     ("POST", "/v1/webhooks/test"): Row(SUBMIT, 202, body={"callback_url": "http://127.0.0.1:9/"}),
     ("GET", "/v1/admin/queues"): Row(ADMIN),
     ("GET", "/v1/admin/queues/{queue}"): Row(ADMIN, values={"queue": "bench"}),
+    ("POST", "/v1/admin/queues/{queue}/pause"): Row(ADMIN, 404, values={"queue": "none"}),
+    ("POST", "/v1/admin/queues/{queue}/resume"): Row(ADMIN, 404, values={"queue": "none"}),
     ("GET", "/v1/admin/workers"): Row(ADMIN),
     ("GET", "/v1/admin/tasks"): Row(ADMIN),
     ("GET", "/v1/admin/tasks/stalled"): Row(ADMIN),
