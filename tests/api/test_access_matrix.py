@@ -92,6 +92,7 @@ ROWS: Final[dict[tuple[str, str], Row]] = {
     ("GET", "/healthz"): Row(None),
     ("GET", "/readyz"): Row(None),
     ("GET", "/openapi.json"): Row(None),
+    ("GET", "/asyncapi.json"): Row(None),
     ("GET", "/docs"): Row(None),
     ("GET", "/docs/assets/{name}"): Row(None, values={"name": "swagger-ui.css"}),
     ("GET", "/static/{name}"): Row(None, values={"name": "page.css"}),
