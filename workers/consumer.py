@@ -15,6 +15,7 @@ from app.broker.publisher import Publisher
 from app.domain.errors import LonghaulError
 from app.observability.logging import get_log
 from app.settings import QueueSettings
+from workers.pauses import Gate
 
 REOPEN_SECONDS: Final = 1.0
 CANCELLED_SECONDS: Final = 3.0
@@ -33,6 +34,7 @@ class Consumer:
         queue: str,
         settings: QueueSettings,
         *,
+        gate: Gate,
         connection: BrokerConnection,
         publisher: Publisher,
         execute: Callable[[Delivery], Awaitable[None]],
@@ -40,11 +42,14 @@ class Consumer:
     ) -> None:
         self._queue = queue
         self._settings = settings
+        self._gate = gate
         self._connection = connection
         self._publisher = publisher
         self._execute = execute
         self._stopping = stopping
         self._slots = asyncio.Semaphore(settings.concurrency)
+        self._paused = asyncio.Event()
+        """Nothing more comes, and what has come and not begun goes back."""
         self._executions: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -74,7 +79,10 @@ class Consumer:
             await self._stop_or(asyncio.sleep(REOPEN_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
 
     async def _consume(self) -> None:
-        """Consume over one channel, until it is closed, the broker cancels the consumer, or the engine stops."""
+        """Consume over one channel, until it is closed, the broker cancels the consumer, or the engine stops.
+
+        While the queue is paused there is no consumer, but the channel stays open: what runs acknowledges over it.
+        """
         connection = await self._stop_or(self._connection.connected())
         if connection is None:
             return
@@ -91,20 +99,30 @@ class Consumer:
         underlay.on_consumer_cancel_callbacks.add(cancelled)
         await channel.set_qos(prefetch_count=self._settings.prefetch)
         queue = await channel.get_queue(self._queue, ensure=True)
-        tag = await queue.consume(self._received)
-        log.info("consuming", queue=self._queue, prefetch=self._settings.prefetch, slots=self._settings.concurrency)
-        await self._stop_or(over.wait())
-        if self._stopping.is_set() and not over.is_set():
-            await queue.cancel(tag)  # the channel stays open here, too
+        while True:
+            await self._stop_or(self._gate.opened.wait(), over)
+            if over.is_set() or self._stopping.is_set():
+                return
+            self._paused.clear()
+            tag = await queue.consume(self._received)
+            log.info("consuming", queue=self._queue, prefetch=self._settings.prefetch, slots=self._settings.concurrency)
+            await self._stop_or(self._gate.shut.wait(), over)
+            if over.is_set():
+                return
+            await queue.cancel(tag)
+            if self._gate.shut.is_set():
+                self._paused.set()  # not sooner: what is given back would come again
+                log.info("paused", queue=self._queue)
 
-    async def _stop_or(self, awaitable: Awaitable[Value]) -> Value | None:
-        """Wait for something, or until the engine stops."""
+    async def _stop_or(self, awaitable: Awaitable[Value], *events: asyncio.Event) -> Value | None:
+        """Wait for something, or until the engine stops or one of these happens."""
         work = asyncio.ensure_future(awaitable)
-        stop = asyncio.create_task(self._stopping.wait())
+        signs = [asyncio.create_task(event.wait()) for event in (self._stopping, *events)]
         try:
-            await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([work, *signs], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stop.cancel()
+            for sign in signs:
+                sign.cancel()
             if not work.done():
                 work.cancel()
         return work.result() if work.done() and not work.cancelled() else None
@@ -117,11 +135,11 @@ class Consumer:
         task.add_done_callback(self._executions.discard)
 
     async def _run(self, delivery: Delivery) -> None:
-        if not await self._stop_or(self._slots.acquire()):
+        if not await self._stop_or(self._slots.acquire(), self._paused):
             await delivery.give_back()  # it has not begun
             return
         try:
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self._paused.is_set():
                 await delivery.give_back()
             else:
                 await self._execute(delivery)

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ from workers.executors.process import ProcessExecutor
 from workers.executors.watch import Limits
 from workers.heartbeat import Heartbeat, Roster
 from workers.housekeeping.wiring import housekeeper
+from workers.pauses import Gate, PauseWatch
 from workers.redis_watch import RedisUnreachable, RedisWatch
 from workers.registry import Registry
 from workers.vitals import require_room, watch_loop, watch_memory
@@ -115,11 +117,14 @@ class Engine:
         desk = self._desk(resources, core, processes, worker, workspaces)
         patience = timedelta(seconds=settings.redis_patience_seconds)
         redis = RedisWatch(resources.redis, patience=patience, in_hand=desk.in_hand)
+        pauses = PauseWatch(resources.archive.pauses, queues)
         slots = {queue: settings.queues[queue].concurrency for queue in queues}
         heartbeat = Heartbeat(Workers(resources.redis), desk.roster, worker=worker, slots=slots)
         require_room(settings.max_rss_mb)
         try:
+            await pauses.look()
             async with (
+                side_task(pauses.run(), name="pauses"),
                 side_task(resources.consuming.run(), name="consuming"),
                 side_task(self._limit_the_stop(), name="stop"),
                 side_task(heartbeat.run(), name="heartbeat"),
@@ -132,17 +137,17 @@ class Engine:
                     if "housekeeping" in settings.roles:
                         keeper = housekeeper(resources, core, worker)
                         keeping.create_task(keeper.run(self._house_closed), name="housekeeping")
-                    await self._consume(queues, resources, core, desk)
+                    await self._consume(pauses.gates, resources, core, desk)
                     self._house_closed.set()
                 watching.cancel()
         finally:
             await processes.aclose()
 
-    async def _consume(self, queues: list[str], resources: Resources, core: CoreServices, desk: Desk) -> None:
+    async def _consume(self, gates: Mapping[str, Gate], resources: Resources, core: CoreServices, desk: Desk) -> None:
         """Consume until the engine stops, and what runs has ended."""
         async with asyncio.TaskGroup() as consumers:
-            for queue in queues:
-                consumers.create_task(self._consumer(queue, resources, desk).run(), name=f"consumer {queue}")
+            for queue, gate in gates.items():
+                consumers.create_task(self._consumer(queue, gate, resources, desk).run(), name=f"consumer {queue}")
             if "webhooks" in self._settings.roles:
                 consumers.create_task(self._senders(resources, core).run(), name="webhooks")
             await self._stopping.wait()  # an engine that only keeps house consumes nothing
@@ -185,13 +190,14 @@ class Engine:
             retry_cap=timedelta(seconds=settings.retry_cap_seconds),
         )
 
-    def _consumer(self, queue: str, resources: Resources, desk: Desk) -> Consumer:
+    def _consumer(self, queue: str, gate: Gate, resources: Resources, desk: Desk) -> Consumer:
         async def execute(delivery: Delivery) -> None:
             await Execution(desk, delivery).run()
 
         return Consumer(
             queue,
             self._settings.queues[queue],
+            gate=gate,
             connection=resources.consuming,
             publisher=resources.publisher,
             execute=execute,
@@ -219,6 +225,7 @@ class Engine:
         return Consumer(
             WEBHOOK_QUEUE,
             QueueSettings(prefetch=at_once, concurrency=at_once),
+            gate=Gate(),
             connection=resources.consuming,
             publisher=resources.publisher,
             execute=execute,

@@ -18,6 +18,7 @@ from app.archive.batching import Groups
 from app.archive.endings import Key, Sent
 from app.archive.engine import POOL_SIZE, TIMEOUT, Database, open_database
 from app.archive.operations import EndedCount
+from app.archive.pauses import Pauses
 from app.archive.questions import Listed, Question
 from app.archive.retention import ExpiredResult
 from app.archive.rows import Bar, Doubted, EndedTask, Forgotten, Known, Refused, Row, row_of
@@ -60,6 +61,8 @@ class Archive:
         self._refusals: Groups[Sent, bool] = Groups(self._refuse, name="archive refusals", largest=LARGEST)
         self.deliveries = deliveries.Deliveries(database)
         """What is told to callers of all this, and how it went."""
+        self.pauses = Pauses(database)
+        """The queues that operators have paused."""
 
     async def close(self) -> None:
         """Take no more rows or questions, and return when those that were taken are answered."""

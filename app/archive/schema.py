@@ -11,7 +11,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 from app.archive.engine import Database
 from app.domain.errors import ConfigurationError
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest migration. A test holds it."""
 
 VERSION_TABLE: Final = "archive_version"

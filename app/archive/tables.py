@@ -154,6 +154,16 @@ webhook_secrets = Table(
 )
 """With what owners' webhooks are signed, sealed. Nothing else knows them: they cannot be made again."""
 
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("paused_at", BigInteger, nullable=False),
+    Column("paused_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Queues that an operator has paused. Nothing else knows it: neither a message nor Redis could tell it again."""
+
 refused = Table(
     "refused",
     metadata,

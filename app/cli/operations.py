@@ -1,4 +1,4 @@
-"""`longhaul admin queues`, `workers`, `stalled`: what the operators' part of the dashboard shows, in a shell."""
+"""`longhaul admin queues`, `workers`, `stalled`, `pause`, `resume`: the dashboard's operations, in a shell."""
 
 import asyncio
 import getpass
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from app.cli.serve import ConfigOption
+from app.domain.errors import NotFound
 from app.settings import LogSettings, load_settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from app.service.administration import Administration
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+QueueArgument = Annotated[str, typer.Argument(help="As in the configuration.")]
+WhyOption = Annotated[str, typer.Option("--why", help="For the audit line.")]
 
 Answer = TypeVar("Answer")
 
@@ -28,6 +31,8 @@ def register(admin: typer.Typer) -> None:
     admin.command()(queues)
     admin.command()(workers)
     admin.command()(stalled)
+    admin.command()(pause)
+    admin.command()(resume)
 
 
 def queues(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -35,8 +40,13 @@ def queues(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: longhaul admin queues --config config.yaml
     """
-    rows = [asdict(one) for one in _ask(config, lambda desk, operator: desk.queues(principal=operator))]
-    _print(rows, as_json=as_json)
+    found = _ask(config, lambda desk, operator: desk.queues(principal=operator))
+    if as_json:
+        from app.api.routes.admin import queue_document  # noqa: PLC0415  # `longhaul --help` stays quick
+
+        _print([queue_document(one) for one in found], as_json=True)
+        return
+    _print([asdict(one) | {"paused": one.paused.reason if one.paused else "-"} for one in found], as_json=False)
 
 
 def workers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -79,6 +89,31 @@ def stalled(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for one in found
     ]
     _print(rows, as_json=as_json)
+
+
+def pause(queue: QueueArgument, why: WhyOption, config: ConfigOption = None) -> None:
+    """Let no worker take anything from a queue until it is resumed. What runs goes on; submissions are accepted.
+
+    Example: longhaul admin pause report_gen --why "the data set is being replaced" --config config.yaml
+    """
+    _change(config, queue, lambda desk, operator: desk.pause(queue, principal=operator, reason=why))
+    typer.echo(f"{queue} is paused: within three seconds no worker takes anything from it")
+
+
+def resume(queue: QueueArgument, why: WhyOption, config: ConfigOption = None) -> None:
+    """Let workers take from a paused queue again.
+
+    Example: longhaul admin resume report_gen --why "it has been replaced" --config config.yaml
+    """
+    _change(config, queue, lambda desk, operator: desk.resume(queue, principal=operator, reason=why))
+    typer.echo(f"{queue} is resumed: within three seconds workers take from it")
+
+
+def _change(config: Path | None, queue: str, change: "Callable[[Administration, Principal], Awaitable[None]]") -> None:
+    try:
+        _ask(config, change)
+    except NotFound:
+        raise typer.BadParameter(f"there is no queue {queue!r}") from None
 
 
 def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Administration: what operators see of everybody's tasks, and what they may do with dead letters.
+"""Administration: what operators see of everybody's tasks, and what they may do with queues and dead letters.
 
 Never a payload and never a result. Whoever comes here has the scope `workload:admin`; each change is one line in the
 log, with who did it and why.
@@ -9,7 +9,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
@@ -17,6 +17,7 @@ from uuid import UUID
 from aio_pika.exceptions import AMQPError
 
 from app.archive.archive import Archive, EndedTask
+from app.archive.pauses import Pause
 from app.broker.connection import BrokerConnection, connect
 from app.broker.dead_letters import DeadLetter, dead_letters
 from app.broker.topology import QueueState, queue_states
@@ -65,6 +66,7 @@ class QueueFigures:
     out_per_second: float
     """Ends, likewise."""
     depth_limit: int
+    paused: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Administration:
         """Return how every queue is doing."""
         authorize(principal, Scope.ADMIN)
         figures, _ = await self._look()
-        return figures
+        paused = await self._archive.pauses.all()
+        return [replace(one, paused=paused.get(one.name)) for one in figures]
 
     async def queue(self, name: str, *, principal: Principal) -> QueueFigures:
         """Return how one queue is doing.
@@ -285,6 +288,38 @@ class Administration:
         except (AMQPError, OSError, RuntimeError):
             return {}
 
+    # --- queues
+
+    def require_queue(self, name: str, *, principal: Principal) -> None:
+        """Check that there is a queue of this name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        authorize(principal, Scope.ADMIN)
+        if name not in self._depth_limits:
+            raise NotFound
+
+    async def pause(self, name: str, *, principal: Principal, reason: str) -> None:
+        """Let no worker take anything from a queue, from a few seconds on and until it is resumed.
+
+        What runs goes on to its end; submissions are accepted, up to the queue's depth limit. A queue that is paused
+        already stays as it is.
+
+        Raises:
+            NotFound: There is none of this name.
+            ArchiveUnavailable: It may be paused; repeat it.
+        """
+        self.require_queue(name, principal=principal)
+        await self._archive.pauses.pause(name, Pause(datetime.now(UTC), _name_of(principal), reason))
+        self._audit("paused", principal, reason, queue=name)
+
+    async def resume(self, name: str, *, principal: Principal, reason: str) -> None:
+        """Let workers take from a queue again, from a few seconds on. Raises like `pause`."""
+        self.require_queue(name, principal=principal)
+        await self._archive.pauses.resume(name)
+        self._audit("resumed", principal, reason, queue=name)
+
     # --- dead letters
 
     async def dead_letters(self, *, principal: Principal, limit: int) -> list[DeadLetter]:
@@ -346,8 +381,11 @@ class Administration:
 
     @staticmethod
     def _audit(what: str, principal: Principal, reason: str, **fields: object) -> None:
-        owner = principal.owner
-        log.warning("audit", change=what, who=f"{owner.issuer} {owner.subject}", why=reason, **fields)
+        log.warning("audit", change=what, who=_name_of(principal), why=reason, **fields)
+
+
+def _name_of(principal: Principal) -> str:
+    return f"{principal.owner.issuer} {principal.owner.subject}"
 
 
 Part = Literal["living", "ended"]

@@ -39,7 +39,7 @@ async def items(client: httpx.AsyncClient, path: str, **query: Any) -> list[dict
 ROUTES = [
     ("GET", "queues"), ("GET", "queues/bench"), ("GET", "workers"), ("GET", "tasks"), ("GET", "tasks/stalled"),
     ("GET", "tasks/{id}"), ("GET", "dead-letters"), ("POST", "dead-letters/x/redrive"),
-    ("POST", "dead-letters/x/purge"),
+    ("POST", "dead-letters/x/purge"), ("POST", "queues/bench/pause"), ("POST", "queues/bench/resume"),
 ]  # fmt: skip
 
 
@@ -223,6 +223,32 @@ async def test_a_running_task_whose_worker_is_silent_is_stalled(
     found = {task["task_id"]: task for task in await items(admin, "tasks/stalled")}[str(task_id)]
     assert (found["stalled"], found["worker"]) == ("lease-expired", "the test")
     assert found["stalled_since"]
+
+
+# --- queues
+
+
+async def test_a_queue_is_paused_once_and_resumed_with_an_audit_line_each(
+    admin: httpx.AsyncClient, service: Service
+) -> None:
+    queue = "/v1/admin/queues/report_gen"
+    first = (await admin.post(f"{queue}/pause", json={"reason": "the first reason"})).json()
+    try:
+        assert first["paused"].items() >= {"reason": "the first reason"}.items()
+        assert first["paused"]["by"].endswith("an operator")
+        again = (await admin.post(f"{queue}/pause", json={"reason": "another"})).json()
+        assert again["paused"] == first["paused"] == (await admin.get(queue)).json()["paused"]
+    finally:
+        resumed = await admin.post(f"{queue}/resume", json={"reason": "all is well"})
+    assert (resumed.status_code, resumed.json()["paused"]) == (200, None)
+    for change, reason in (("paused", "the first reason"), ("resumed", "all is well")):
+        line = next(line for line in service.api_log.splitlines() if "audit" in line and reason in line)
+        assert f"change={change}" in line
+        assert "an operator" in line
+        assert "queue=report_gen" in line
+    for what in ("pause", "resume"):
+        problem_of(await admin.post("/v1/admin/queues/none/" + what, json={"reason": ""}), "not-found")
+        problem_of(await admin.post(f"{queue}/{what}", json={"reason": ""}), "validation")
 
 
 # --- dead letters

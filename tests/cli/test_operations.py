@@ -1,4 +1,4 @@
-"""`longhaul admin queues`, `workers` and `stalled`, against the true service."""
+"""`longhaul admin queues`, `workers`, `stalled`, `pause` and `resume`, against the true service."""
 
 import asyncio
 import json
@@ -31,3 +31,15 @@ async def test_operators_see_in_a_shell_what_the_dashboard_shows(service: Servic
     assert table.splitlines()[0].split() == ["worker", "version", "mib", "report_gen", "transform", "bench"]
     found: list[dict[str, Any]] = [json.loads(line) for line in stalled.splitlines()]
     assert all(task["reason"] in ("lease-expired", "message-lost") for task in found)
+
+
+async def test_operators_pause_and_resume_a_queue_in_a_shell(service: Service) -> None:
+    async def reason() -> str | None:
+        queues = [json.loads(line) for line in (await shown(service, "queues", "--json")).splitlines()]
+        pause = next(queue["paused"] for queue in queues if queue["name"] == "report_gen")
+        return pause and str(pause["reason"])
+
+    await shown(service, "pause", "report_gen", "--why", "tried in a shell")
+    assert await reason() == "tried in a shell"
+    await shown(service, "resume", "report_gen", "--why", "tried")
+    assert await reason() is None

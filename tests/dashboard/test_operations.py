@@ -37,6 +37,20 @@ async def test_queues_and_workers_show_what_goes_on(
     await visitor.sees_status("Cancelled")
 
 
+async def test_a_queue_is_paused_and_resumed_with_a_reason(visit: Visit, admin_scopes: str, service: Service) -> None:
+    visitor = await visit("/dashboard/queues", user="an operator", scopes=admin_scopes)
+    page = visitor.page
+    queue = page.get_by_role("region", name="Queue report_gen")
+    for verb, verdict in (("Pause", "Paused"), ("Resume", "Idle")):
+        await queue.get_by_role("button", name=verb).click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Why?").fill(f"{verb} in a browser")
+        await dialog.get_by_role("button", name=verb).click()
+        await expect(queue.locator(".verdict")).to_have_text(verdict)
+        assert f"{verb} in a browser" in service.api_log
+    await expect(queue.get_by_text("Paused by")).to_be_hidden()
+
+
 async def test_a_dead_letter_is_redriven_with_a_reason(
     visit: Visit, alice: httpx.AsyncClient, admin_scopes: str, service: Service
 ) -> None:

@@ -34,12 +34,20 @@ class Theatre(Service):
     """A service with the tests' own work, whose processes each have an environment and a log of their own."""
 
     def __init__(
-        self, directory: Path, redis: RedisServer, rabbit: RabbitServer, *, queues: Sequence[str], url: str, **more: Any
+        self,
+        directory: Path,
+        redis: RedisServer,
+        rabbit: RabbitServer,
+        *,
+        queues: Sequence[str],
+        url: str,
+        slots: int = 10,
+        **more: Any,
     ) -> None:
         values = configuration(redis.service_url, url, directory, free_port()) | {
             "actions": ["tests.support.handlers.work", "app.actions.noop"],
             "handlers": ["tests.support.handlers.workshop"],
-            "queues": {name: {"prefetch": 10, "concurrency": 10} for name in [*queues, "bench"]},
+            "queues": {name: {"prefetch": 10, "concurrency": slots} for name in [*queues, "bench"]},
         }
         self.effects = directory / "effects"
         self.effects.mkdir(parents=True)

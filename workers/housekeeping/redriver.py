@@ -14,6 +14,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from app.archive.archive import Archive, EndedTask, Forgotten
+from app.archive.pauses import Pauses
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Letter, Publisher
 from app.broker.topology import ready_counts
@@ -50,6 +51,7 @@ class Redriver:
         publisher: Publisher,
         connection: BrokerConnection,
         queues: Sequence[str],
+        pauses: Pauses,
         patience: timedelta,
     ) -> None:
         self._tasks = tasks
@@ -58,19 +60,26 @@ class Redriver:
         self._publisher = publisher
         self._connection = connection
         self._queues = queues
+        self._pauses = pauses
         self._patience_ms = span_milliseconds(patience)
         self._seen_empty: dict[str, int] = defaultdict(int)
+        self._seen_paused: dict[str, int] = defaultdict(int)
         self._offsets: dict[int, int] = defaultdict(int)
 
     async def perform(self) -> None:
-        """Look at a stretch of every shard's living tasks, and give new messages to those that need one."""
+        """Look at a stretch of every shard's living tasks, and give new messages to those that need one.
+
+        Not while their queue is paused: their messages wait there, and the time of that is not held against them.
+        """
+        paused = await self._pauses.all()
+        self._seen_paused.update(dict.fromkeys(paused, now_ms()))
         await self._look_at_queues()
         for shard in range(SHARDS):
             found = await self._tasks.living(shard, offset=self._offsets[shard], count=STRETCH)
             self._offsets[shard] = self._offsets[shard] + STRETCH if len(found) == STRETCH else 0
             published = dict(found)
             symptoms = await self._tasks.symptoms(list(published)) if published else []
-            due = [one for one in symptoms if self._is_due(one, published[one.task_id])]
+            due = [one for one in symptoms if one.queue not in paused and self._is_due(one, published[one.task_id])]
             await self._all(due, everything=False)
 
     async def redrive_everything(self) -> int:
@@ -98,7 +107,7 @@ class Redriver:
             return task.lease_until is None or task.lease_until + span_milliseconds(TAKE_OVER) < now
         if task.status != "PENDING" or task.lease_until is not None:
             return task.status != "created"  # ended: off the list; or PENDING by an operator's hand, who left a lease
-        since = max(published, task.not_before)
+        since = max(published, task.not_before, self._seen_paused[task.queue])
         patience = min(self._patience_ms << min(task.redrives, 20), span_milliseconds(LONGEST_PATIENCE))
         waited = now - since
         if waited < patience:

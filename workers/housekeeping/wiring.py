@@ -29,6 +29,7 @@ def housekeeper(resources: Resources, core: CoreServices, worker: str) -> Keeper
         publisher=resources.publisher,
         connection=resources.consuming,
         queues=list(limits),
+        pauses=resources.archive.pauses,
         patience=timedelta(seconds=settings.redrive_after_seconds),
     )
     return Keeper(

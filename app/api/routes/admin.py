@@ -19,7 +19,7 @@ from app.domain.lifecycle import TaskStatus
 from app.domain.moments import moment
 from app.domain.problem import FieldError
 from app.domain.task import rfc3339
-from app.service.administration import Seen, Wanted
+from app.service.administration import QueueFigures, Seen, Wanted
 from app.store.workers import WorkerReport
 
 MAX_REASON: Final = 500
@@ -39,7 +39,7 @@ router: Final = APIRouter(prefix="/v1/admin", tags=["administration"])
 async def queues(request: Request, caller: Administrator, administration: AdministrationService) -> Response:
     """Return each queue's `load` (due PENDING and PROCESSING), `ready`, `running`, `parked`, consumers and rates."""
     require_json_accepted(request)
-    return _items([asdict(figures) for figures in await administration.queues(principal=caller)])
+    return _items([queue_document(figures) for figures in await administration.queues(principal=caller)])
 
 
 @router.get(
@@ -52,7 +52,45 @@ async def queue(request: Request, caller: Administrator, queue: str, administrat
     """Return one queue's figures."""
     figures = await administration.queue(queue, principal=caller)
     require_json_accepted(request)
-    return json_response(asdict(figures), headers=NO_STORE)
+    return json_response(queue_document(figures), headers=NO_STORE)
+
+
+@router.post(
+    "/queues/{queue}/pause",
+    response_class=Response,
+    summary="Let nobody work on a queue",
+    responses={
+        200: {"description": "Within three seconds no worker takes anything from it; what runs goes on to its end."},
+        **problems(400, 404, 406, 413, 415, 422, 503),
+    },
+    openapi_extra=REASON_BODY,
+)
+async def pause(request: Request, caller: Administrator, queue: str, administration: AdministrationService) -> Response:
+    """Pause a queue until it is resumed, whatever is restarted or emptied. Submissions are still accepted."""
+    administration.require_queue(queue, principal=caller)
+    reason = await _reason(request)
+    await administration.pause(queue, principal=caller, reason=reason)
+    return json_response(queue_document(await administration.queue(queue, principal=caller)), headers=NO_STORE)
+
+
+@router.post(
+    "/queues/{queue}/resume",
+    response_class=Response,
+    summary="Let workers work on a queue again",
+    responses={
+        200: {"description": "Within three seconds workers take from it again."},
+        **problems(400, 404, 406, 413, 415, 422, 503),
+    },
+    openapi_extra=REASON_BODY,
+)
+async def resume(
+    request: Request, caller: Administrator, queue: str, administration: AdministrationService
+) -> Response:
+    """Resume a paused queue; one that is not paused stays as it is."""
+    administration.require_queue(queue, principal=caller)
+    reason = await _reason(request)
+    await administration.resume(queue, principal=caller, reason=reason)
+    return json_response(queue_document(await administration.queue(queue, principal=caller)), headers=NO_STORE)
 
 
 @router.get(
@@ -199,6 +237,14 @@ def _items(items: list[dict[str, Any]], *, next_cursor: str | None = None) -> Re
     if next_cursor is not None:
         shown["next_cursor"] = next_cursor
     return json_response(shown, headers=NO_STORE)
+
+
+def queue_document(figures: QueueFigures) -> dict[str, Any]:
+    """Return a queue's figures as JSON values; `paused` is null, or since when, by whom and why."""
+    shown = asdict(figures)
+    if figures.paused is not None:
+        shown["paused"]["since"] = rfc3339(figures.paused.since)
+    return shown
 
 
 def worker_document(worker: WorkerReport) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""`/problems/…`, `/docs` and what they need: the pages that people read."""
+"""`/problems/…`, `/docs` and what they need: the pages that people read; and `/asyncapi.json`."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from app.api.live_document import asyncapi
 from app.api.pages import PAGE_POLICY, PROBLEMS, REFERENCE, problem_index, problem_page
+from app.api.showing import json_response
 from app.domain.errors import NotFound
 
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
@@ -30,6 +32,12 @@ async def explain_problem(slug: str) -> Response:
     if slug not in PROBLEMS:
         raise NotFound
     return HTMLResponse(problem_page(slug), headers=HOUR | PAGE_POLICY)
+
+
+@router.get("/asyncapi.json")
+async def live_document(request: Request) -> Response:
+    """Return the AsyncAPI document."""
+    return json_response(asyncapi(request.app.openapi()))
 
 
 @router.get("/docs")

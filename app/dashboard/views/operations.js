@@ -13,6 +13,16 @@ function head(title, text) {
   return { count, element: h("div", { class: "page-head" }, h("h1", { tabindex: "-1" }, title), count, text ? h("p", { class: "lead" }, text) : null) };
 }
 
+/** Ask for a change, and go on with its answer; a refusal is told. */
+async function changed(path, reason, then) {
+  try {
+    await then(await call(path, { method: "POST", body: { reason } }));
+  } catch (error) {
+    if (!(error instanceof Refused) && !(error instanceof Unreachable)) throw error;
+    toast(error.message);
+  }
+}
+
 /** Keep an element's children by key, so that nothing loses the focus when figures change. */
 function keyed(parent, items, key, make, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
@@ -34,6 +44,7 @@ export function queuesView(main) {
   const list = h("div", { class: "queues" });
   show(main, element, list);
   const charts = new WeakMap();
+  const latest = new WeakMap();
 
   function make(queue) {
     const load = chart({ title: "Load", span: SPAN, series: [{ name: "load", style: "one", of: (sample) => sample.queues[queue.name]?.load ?? 0 }] });
@@ -48,13 +59,15 @@ export function queuesView(main) {
       ],
     });
     const figures = h("dl", { class: "figures" });
-    const card = h("section", { class: "card queue", "aria-label": `Queue ${queue.name}` }, h("div", { class: "queue-head" }, h("h2", {}, queue.name), h("p", { class: "verdict" })), figures, h("div", { class: "charts" }, load.element, rates.element));
+    const card = h("section", { class: "card queue", "aria-label": `Queue ${queue.name}` }, h("div", { class: "queue-head" }, h("h2", {}, queue.name), h("p", { class: "verdict" }), h("button", { type: "button", class: "button small", on: { click: () => change(latest.get(card)) } })), h("p", { class: "hint", hidden: true }), figures, h("div", { class: "charts" }, load.element, rates.element));
     charts.set(card, { load, rates, figures });
+    latest.set(card, queue);
     return card;
   }
 
   function update(card, queue) {
     const { load, rates, figures } = charts.get(card);
+    latest.set(card, queue);
     const rows = [
       ["Ready", queue.ready ?? "unknown"],
       ["Running", queue.running],
@@ -68,11 +81,33 @@ export function queuesView(main) {
     const element = card.querySelector(".verdict");
     say(element, text);
     element.className = `verdict ${style}`;
+    say(card.querySelector("button"), queue.paused ? "Resume" : "Pause");
+    const why = card.querySelector(".hint");
+    why.hidden = !queue.paused;
+    if (queue.paused) {
+      const text = `${queue.paused.by}, ${new Date(queue.paused.since).toLocaleString()}`;
+      say(why, `Paused by ${queue.paused.reason ? `${text}: ${queue.paused.reason}` : text}`);
+    }
     load.draw(samples());
     rates.draw(samples());
   }
 
+  async function change(queue) {
+    const verb = queue.paused ? "Resume" : "Pause";
+    const reason = await confirmed(
+      queue.paused
+        ? { title: `Resume ${queue.name}?`, text: "Workers take from it again, within three seconds.", verb, reason: true }
+        : { title: `Pause ${queue.name}?`, text: "No worker takes anything from it until it is resumed. What runs goes on to its end, and new tasks are accepted.", verb, reason: true },
+    );
+    if (!reason) return;
+    await changed(`/v1/admin/queues/${encodeURIComponent(queue.name)}/${verb.toLowerCase()}`, reason, async () => {
+      toast(queue.paused ? "Resumed" : "Paused");
+      await read();
+    });
+  }
+
   function verdict(queue) {
+    if (queue.paused) return ["Paused", "warn"];
     if (queue.consumers === 0 && queue.load > 0) return ["Nobody works on it", "bad"];
     if (queue.consumers === 0) return ["Nobody serves it", "warn"];
     if (queue.load >= queue.depth_limit) return ["Full: new tasks are refused", "bad"];
@@ -82,16 +117,15 @@ export function queuesView(main) {
     return queue.in_per_second > queue.out_per_second * 1.2 && queue.load > queue.running ? ["Growing", "warn"] : ["Working", "calm"];
   }
 
-  return repeat({
-    async read() {
-      const { data } = await call("/v1/admin/queues");
-      samples(data.items);
-      keyed(list, data.items, (queue) => queue.name, make, update);
-      const load = data.items.reduce((sum, queue) => sum + queue.load, 0);
-      say(count, `${number(load)} ${load === 1 ? "task" : "tasks"} to be worked off`);
-    },
-    every: 2000,
-  });
+  async function read() {
+    const { data } = await call("/v1/admin/queues");
+    samples(data.items);
+    keyed(list, data.items, (queue) => queue.name, make, update);
+    const load = data.items.reduce((sum, queue) => sum + queue.load, 0);
+    say(count, `${number(load)} ${load === 1 ? "task" : "tasks"} to be worked off`);
+  }
+
+  return repeat({ read, every: 2000 });
 }
 
 export function workersView(main) {
@@ -248,14 +282,10 @@ export function deadLettersView(main) {
         : { title: `Remove the letter of ${name}?`, text: "The task stays failed; its owner may still run it again.", verb: "Remove", danger: true, reason: true },
     );
     if (!reason) return;
-    try {
-      const { data } = await call(`/v1/admin/dead-letters/${encodeURIComponent(letter.id)}/${what}`, { method: "POST", body: { reason } });
+    await changed(`/v1/admin/dead-letters/${encodeURIComponent(letter.id)}/${what}`, reason, async ({ data }) => {
       toast(what === "purge" ? "Removed" : data.runs_again ? "It runs again" : "It needed nothing any more");
       await read();
-    } catch (error) {
-      if (!(error instanceof Refused) && !(error instanceof Unreachable)) throw error;
-      toast(error.message);
-    }
+    });
   }
 
   // Seldom: each look takes the letters in hand for a moment.
