@@ -33,6 +33,7 @@ from app.cli.admin import declare  # noqa: E402
 from app.security.tokens import mint_access_token  # noqa: E402
 from app.settings import load_settings  # noqa: E402
 from stack.files import write_private  # noqa: E402
+from stack.servers import COMPACT_BYTES  # noqa: E402
 
 EXAMPLE: Final = ROOT / "deploy" / "config.example.yaml"
 USERS: Final = ROOT / "deploy" / "redis" / "users.acl"
@@ -92,14 +93,16 @@ def reset(port: int) -> None:
         operator.flushall()
         if not _listens(port):
             operator.config_set("appendfsync", "everysec")
+            operator.config_set("hash-max-ziplist-value", 64)
 
 
 def _redis_users(url: str) -> dict[str, str]:
-    """Make the users of `deploy/redis`, and let Redis write before it answers; return the URL of each user."""
+    """Make the users of `deploy/redis`, and set up Redis as that says; return the URL of each user."""
     passwords = {user: secrets.token_urlsafe(24) for user in ("operator", "api", "worker")}
     hashes = {user: hashlib.sha256(text.encode()).hexdigest() for user, text in passwords.items()}
     with Redis.from_url(url) as operator:
         operator.config_set("appendfsync", "always")
+        operator.config_set("hash-max-ziplist-value", COMPACT_BYTES)
         for line in Template(USERS.read_text()).substitute(hashes).splitlines():
             _, user, *rules = line.split()
             if user != "default":  # the harness's own
