@@ -38,8 +38,8 @@ from stack.servers import COMPACT_BYTES  # noqa: E402
 EXAMPLE: Final = ROOT / "deploy" / "config.example.yaml"
 USERS: Final = ROOT / "deploy" / "redis" / "users.acl"
 QUEUE: Final = "bench"
-PREFETCH: Final = 500
-CONCURRENCY: Final = 200
+PREFETCH: Final = 1000
+CONCURRENCY: Final = 400
 PLENTY: Final = 50_000_000
 
 
