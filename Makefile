@@ -6,7 +6,7 @@ export PYTHONPATH := deploy/local
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test fuzz browser live chaos mutation-run lint audit fairness format lock setup setup-test
+.PHONY: help run up down demo test fuzz browser live chaos mutation-run lint audit bench fairness format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -50,6 +50,9 @@ lint: setup ## ruff, mypy, import-linter
 audit: setup ## known vulnerabilities of the locked packages, by pip-audit; asks PyPI, so it needs the network
 	@$(BIN)/python deploy/local/run_uv.py tool run --from 'pip-audit>=2.10,<3' \
 	  pip-audit --requirement requirements.lock --disable-pip --require-hashes --strict --progress-spinner off
+
+bench: setup ## beside the peers of ../shared/bench, as ratios (benchmarks/bench.py; half an hour); BENCH="--only drain"
+	@$(BIN)/python benchmarks/bench.py $(BENCH)
 
 fairness: setup ## one caller floods at ten times its limit while another works (benchmarks/fairness.py, four minutes)
 	@$(BIN)/python benchmarks/fairness.py

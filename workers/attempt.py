@@ -7,9 +7,9 @@ hand-over a confirmed copy does, and no delivery is held.
 import asyncio
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -31,12 +31,14 @@ from workers.desk import Desk
 from workers.executors.inline import run_inline
 from workers.guarding import Guard
 from workers.job import JobContext
+from workers.later import Later
 from workers.lease import Lease
 from workers.outcome import AttemptFailed, Result
 from workers.registry import Handler
 from workers.reporting import LeaseReporter
+from workers.signs import Sign
 from workers.task_log import TaskLog
-from workers.workspaces import workspace
+from workers.workspaces import Workspace, workspace
 
 HANDLER_TASK: Final = "handler"
 """How the names of the asyncio tasks begin that run handlers; then comes the action's name."""
@@ -91,8 +93,9 @@ class Attempt:
         """Take the task to its end, or give it back."""
         claimed = self._claimed
         log.info("started", action=self._lease.envelope.action, attempt=claimed.attempt, progress=claimed.progress)
-        beats = asyncio.create_task(self._lease.keep(), name="lease")
-        hand_over = asyncio.create_task(self._guard.hand_over_in_time(), name="hand-over")
+        beats = Later(self._lease.keep, after=self._lease.interval, name="lease")
+        self._lease.on_report = beats.begin
+        hand_over = Later(self._guard.hand_over, after=self._desk.handover.total_seconds(), name="hand-over")
         try:
             with self._desk.roster.listing(self._lease):
                 outcome = Cancelled() if claimed.cancel_requested else await self._outcome()
@@ -110,11 +113,12 @@ class Attempt:
             log.warning("stopped: the lease is lost")
             await self._guard.give_back()
         finally:
-            beside = [task for task in (beats, hand_over, self._telling) if task is not None]
-            for task in beside:
-                task.cancel()
+            await beats.stop()
+            await hand_over.stop()
             await self._log.close()
-            await asyncio.gather(*beside, return_exceptions=True)
+            if self._telling is not None:
+                self._telling.cancel()
+                await asyncio.gather(self._telling, return_exceptions=True)
 
     async def _outcome(self) -> Outcome:
         """Run the handler until it ends, its time is up, the lease is lost, its owner cancels, or the engine stops.
@@ -130,17 +134,13 @@ class Attempt:
         with workspace(self._desk.workspaces) as directory:
             name = f"{HANDLER_TASK} {lease.envelope.action}"
             work = asyncio.create_task(self._result(directory, asked_to_stop), name=name)
-            signs = {
-                asyncio.create_task(sign.wait()): sign
-                for sign in (lease.lost, lease.cancel_requested, self._desk.stopping_hard)
-            }
             try:
-                await asyncio.wait([work, *signs], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                await _until_over(work, (lease.lost, lease.cancel_requested, self._desk.stopping_hard), timeout)
                 by_itself = work.done()
                 if not by_itself and lease.cancel_requested.is_set():
                     await self._ask_to_stop(work, asked_to_stop)
             finally:
-                await _ended(work, list(signs))
+                await _ended(work)
             return self._verdict(work, by_itself=by_itself)
 
     def _verdict(self, work: asyncio.Task[Result], *, by_itself: bool) -> Outcome:
@@ -172,7 +172,7 @@ class Attempt:
             work.cancel()
         await asyncio.wait([work], timeout=self._desk.cancel_grace.total_seconds())
 
-    async def _result(self, directory: Path, asked_to_stop: asyncio.Event) -> Result:
+    async def _result(self, directory: Workspace, asked_to_stop: asyncio.Event) -> Result:
         desk, envelope = self._desk, self._lease.envelope
         params = self._params()
         reporter = LeaseReporter(self._lease, desk.results, self._log)
@@ -276,7 +276,7 @@ class Attempt:
                 ended = await self._desk.endings.end(
                     task,
                     status,
-                    envelope=lease.sealed(envelope),
+                    envelope=None if status is TaskStatus.COMPLETED else lease.sealed(envelope),
                     checkpoint=lease.sealed_checkpoint(),
                     checkpoint_progress=envelope.checkpoint_progress,
                     result=result.file if result else None,
@@ -292,12 +292,33 @@ class Attempt:
         log.info("ended", status=ended.status if ended else "deleted", attempt=self._claimed.attempt)
 
 
-async def _ended(work: asyncio.Task[Result], signs: list[asyncio.Task[Any]]) -> None:
-    """Stop the work, and wait until it has stopped; a handler that swallows its cancellation is left behind."""
-    work.cancel()
+async def _until_over(work: asyncio.Task[Result], signs: Iterable[Sign], timeout: float | None) -> None:
+    """Wait until the work is done, a sign is given, or the time is up."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    timer = loop.call_later(timeout, end) if timeout is not None else None
+    work.add_done_callback(end)
     for sign in signs:
-        sign.cancel()
-    await asyncio.gather(*signs, return_exceptions=True)
+        sign.tell(end)
+    try:
+        await over
+    finally:
+        for sign in signs:
+            sign.tell_no_more(end)
+        if timer is not None:
+            timer.cancel()
+
+
+async def _ended(work: asyncio.Task[Result]) -> None:
+    """Stop the work, and wait until it has stopped; a handler that swallows its cancellation is left behind."""
+    if work.done():
+        return
+    work.cancel()
     _, stubborn = await asyncio.wait([work], timeout=STUBBORN_SECONDS)
     if stubborn:
         log.error("a handler does not stop when it is cancelled; left behind")

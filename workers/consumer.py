@@ -1,14 +1,19 @@
-"""Consumer: one queue, on a channel of its own; deliveries become executions, as many at once as there are slots."""
+"""Consumer: one queue, on a channel of its own; deliveries become executions, as many at once as there are slots.
+
+What was prefetched beyond the slots waits in a list, without a task of its own.
+"""
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
+from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from app.broker.acknowledging import Acknowledger
 from app.broker.connection import BrokerConnection
 from app.broker.delivery import Delivery
 from app.broker.publisher import Publisher
@@ -47,9 +52,9 @@ class Consumer:
         self._publisher = publisher
         self._execute = execute
         self._stopping = stopping
-        self._slots = asyncio.Semaphore(settings.concurrency)
-        self._paused = asyncio.Event()
-        """Nothing more comes, and what has come and not begun goes back."""
+        self._waiting: deque[Delivery] = deque()
+        self._is_paused = False
+        """Whether nothing more comes, and what has come and not begun goes back."""
         self._executions: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -59,6 +64,7 @@ class Consumer:
         """
         try:
             await self._consume_until_stopped()
+            await self._give_back_what_waits()
             if self._executions:
                 await asyncio.wait(self._executions)
         except asyncio.CancelledError:
@@ -86,32 +92,38 @@ class Consumer:
         connection = await self._stop_or(self._connection.connected())
         if connection is None:
             return
-        channel: AbstractChannel = await connection.channel(publisher_confirms=False)
+        opened = await connection.channel(publisher_confirms=False)
         over = asyncio.Event()
-        channel.close_callbacks.add(lambda *_: over.set())
-        underlay = await channel.get_underlay_channel()
+        opened.close_callbacks.add(lambda *_: over.set())
+        # aiormq's own channel: aio-pika would make an object and a task more for each message.
+        channel = await opened.get_underlay_channel()
+        acknowledger = Acknowledger(channel)
 
         async def cancelled(_: object) -> None:
             log.warning("the broker has cancelled the consumer", queue=self._queue)
             over.set()
 
+        async def received(message: DeliveredMessage) -> None:
+            self._take(Delivery(message, self._queue, acknowledger=acknowledger, publisher=self._publisher))
+
         # As when the queue was deleted. The channel stays open: what runs acknowledges over it.
-        underlay.on_consumer_cancel_callbacks.add(cancelled)
-        await channel.set_qos(prefetch_count=self._settings.prefetch)
-        queue = await channel.get_queue(self._queue, ensure=True)
+        channel.on_consumer_cancel_callbacks.add(cancelled)
+        await channel.basic_qos(prefetch_count=self._settings.prefetch)
         while True:
             await self._stop_or(self._gate.opened.wait(), over)
             if over.is_set() or self._stopping.is_set():
                 return
-            self._paused.clear()
-            tag = await queue.consume(self._received)
+            self._is_paused = False
+            consuming = await channel.basic_consume(self._queue, received)
             log.info("consuming", queue=self._queue, prefetch=self._settings.prefetch, slots=self._settings.concurrency)
             await self._stop_or(self._gate.shut.wait(), over)
             if over.is_set():
                 return
-            await queue.cancel(tag)
+            assert consuming.consumer_tag is not None
+            await channel.basic_cancel(consuming.consumer_tag)
             if self._gate.shut.is_set():
-                self._paused.set()  # not sooner: what is given back would come again
+                self._is_paused = True  # not sooner: what is given back would come again
+                await self._give_back_what_waits()
                 log.info("paused", queue=self._queue)
 
     async def _stop_or(self, awaitable: Awaitable[Value], *events: asyncio.Event) -> Value | None:
@@ -127,20 +139,31 @@ class Consumer:
                 work.cancel()
         return work.result() if work.done() and not work.cancelled() else None
 
-    async def _received(self, message: AbstractIncomingMessage) -> None:
-        """Begin an execution; aio-pika would swallow what a callback raises, so nothing is awaited here."""
-        delivery = Delivery(message, self._queue, self._publisher)
-        task = asyncio.create_task(self._run(delivery), name=f"execution {message.message_id}")
-        self._executions.add(task)
-        task.add_done_callback(self._executions.discard)
+    def _take(self, delivery: Delivery) -> None:
+        """Begin an execution, or let the delivery wait for a slot."""
+        if self._stopping.is_set() or self._is_paused or len(self._executions) < self._settings.concurrency:
+            self._begin(delivery)
+        else:
+            self._waiting.append(delivery)
+
+    def _begin(self, delivery: Delivery) -> None:
+        execution = asyncio.create_task(self._run(delivery), name=f"execution {delivery.message_id}")
+        self._executions.add(execution)
+        execution.add_done_callback(self._ended)
+
+    def _ended(self, execution: asyncio.Task[None]) -> None:
+        """Give its slot to who has waited longest, unless that one's channel is gone."""
+        self._executions.discard(execution)
+        while self._waiting:
+            delivery = self._waiting.popleft()
+            if not delivery.is_lost:  # else it comes again
+                self._begin(delivery)
+                return
 
     async def _run(self, delivery: Delivery) -> None:
-        if not await self._stop_or(self._slots.acquire(), self._paused):
-            await delivery.give_back()  # it has not begun
-            return
         try:
-            if self._stopping.is_set() or self._paused.is_set():
-                await delivery.give_back()
+            if self._stopping.is_set() or self._is_paused:
+                await delivery.give_back()  # it has not begun
             else:
                 await self._execute(delivery)
         except LonghaulError as error:  # a server stayed away until the delivery was lost: it comes again
@@ -150,5 +173,7 @@ class Consumer:
             log.exception("an execution failed")
             await asyncio.sleep(REOPEN_SECONDS)  # or a message that we cannot handle would spin
             await delivery.give_back()
-        finally:
-            self._slots.release()
+
+    async def _give_back_what_waits(self) -> None:
+        while self._waiting:
+            await self._waiting.popleft().give_back()

@@ -1,6 +1,5 @@
 """Desk: what every execution of an engine shares."""
 
-import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from app.store.tasks import TaskStore
 from workers.executors.process import ProcessExecutor
 from workers.heartbeat import Roster
 from workers.registry import Registry
+from workers.signs import Sign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class Desk:
     datasets: dict[int, Dataset]
     workspaces: Path
     """The directory below which each attempt has one of its own."""
-    in_hand: list[UUID]
-    """The tasks that are worked on at the moment, once for each delivery."""
-    stopping_hard: asyncio.Event
+    in_hand: dict[object, UUID]
+    """The tasks that are worked on at the moment, by their execution."""
+    stopping_hard: Sign
     """Set when running jobs must be given back."""
     handover: timedelta
     """How long a job holds its delivery before it leaves a copy in the queue."""

@@ -35,6 +35,7 @@ from workers.housekeeping.wiring import housekeeper
 from workers.pauses import Gate, PauseWatch
 from workers.redis_watch import RedisUnreachable, RedisWatch
 from workers.registry import Registry
+from workers.signs import Sign
 from workers.vitals import require_room, watch_loop, watch_memory
 from workers.webhooks.wiring import sender
 from workers.workspaces import open_workspaces
@@ -67,7 +68,7 @@ class Engine:
         """Nothing new is taken."""
         self._told_to_stop = asyncio.Event()
         self._house_closed = asyncio.Event()
-        self._stopping_hard = asyncio.Event()
+        self._stopping_hard = Sign()
 
     def stop(self) -> None:
         """Begin to stop. A second call stops at once."""
@@ -182,7 +183,7 @@ class Engine:
             roster=Roster(),
             datasets=dict(settings.datasets),
             workspaces=workspaces,
-            in_hand=[],
+            in_hand={},
             stopping_hard=self._stopping_hard,
             handover=timedelta(seconds=settings.consumer_handover_seconds),
             cancel_grace=timedelta(seconds=settings.cancel_grace_seconds),

@@ -63,11 +63,11 @@ class Execution:
             log.error("no handler for this action; leaving it to another worker", action=envelope.action)
             await self._wait(letter, UNKNOWN_ACTION_WAIT)
             return
-        self._desk.in_hand.append(envelope.task_id)
+        self._desk.in_hand[self] = envelope.task_id
         try:
             await self._work(envelope, letter, handler)
         finally:
-            self._desk.in_hand.remove(envelope.task_id)
+            del self._desk.in_hand[self]
 
     async def _work(self, envelope: Envelope, letter: Letter, handler: Handler) -> None:
         match await self._claim(envelope, letter):
@@ -83,7 +83,7 @@ class Execution:
                 await self._wait(letter, wait)
             case Drop(reason):
                 log.info("dropped a message", reason=reason)
-                await self._delivery.acknowledge()
+                self._delivery.acknowledge()
 
     async def _read(self) -> tuple[Letter, Envelope] | None:
         """Read and open the message; None if it cannot be, and has been dealt with."""
@@ -166,7 +166,7 @@ class Execution:
                 error=task_problem(Undecryptable.slug, detail, request_id=letter.request_id),
             )
         )
-        await self._delivery.acknowledge()
+        self._delivery.acknowledge()
         log.warning("failed: it does not open")
 
     async def _claim(self, envelope: Envelope, letter: Letter) -> Claim:
@@ -233,7 +233,7 @@ class Execution:
         if bar is None:
             return True
         log.info("dropped a message", reason=bar)
-        await self._delivery.acknowledge()
+        self._delivery.acknowledge()
         return False
 
     async def _park(self, envelope: Envelope, letter: Letter, wait: timedelta, copy_id: str) -> None:
@@ -248,13 +248,13 @@ class Execution:
         if not replaced:
             await self._delivery.give_back()  # it guards the task still
             return
-        await self._delivery.acknowledge()
+        self._delivery.acknowledge()
         log.info("parked", seconds=round(wait.total_seconds(), 1))
 
     async def _wait(self, letter: Letter, wait: timedelta) -> None:
         """Leave the same message for later: its id stays the one that the task's hash may name."""
         await self._until_answered(lambda: self._desk.publisher.publish_later(letter, wait))
-        await self._delivery.acknowledge()
+        self._delivery.acknowledge()
         log.info("parked until it can be decided", seconds=round(wait.total_seconds(), 1))
 
     async def _end_lost(self, envelope: Envelope, letter: Letter, exhausted: Exhausted) -> None:
@@ -272,7 +272,7 @@ class Execution:
                 order=envelope,
             )
         )
-        await self._delivery.acknowledge()
+        self._delivery.acknowledge()
         log.warning("failed: its workers were lost")
 
     async def _until_answered(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:

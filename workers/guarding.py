@@ -37,12 +37,11 @@ class Guard:
         self._lease = lease
         self._changing = asyncio.Lock()
 
-    async def hand_over_in_time(self) -> None:
+    async def hand_over(self) -> None:
         """Leave a copy and acknowledge the delivery, before the broker's patience with an open one ends.
 
         The copy finds a living lease and is parked again and again, or a dead one, and takes the task over.
         """
-        await asyncio.sleep(self._desk.handover.total_seconds())
         async with self._changing:
             envelope, copy_id = self._lease.envelope, uuid4().hex
             try:
@@ -92,7 +91,7 @@ class Guard:
 
     async def _acknowledge(self) -> None:
         if self._delivery is not None:
-            await self._delivery.acknowledge()
+            self._delivery.acknowledge()
             self._delivery = None
 
     async def give_back(self) -> None:

@@ -6,6 +6,7 @@ report goes to the lease, in the engine, which alone writes to the store.
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class JobContext:
     """What the last `commit` of an earlier attempt stored, or None."""
     datasets: Mapping[int, Dataset]
     """The configured datasets, by id."""
-    workspace: Path
+    workspace: os.PathLike[str]
     """An empty directory for this attempt's files; it is removed when the attempt is over."""
 
 
@@ -65,7 +66,12 @@ class _Attempt:
         self.token = context.token
         self.checkpoint = context.checkpoint
         self.datasets = context.datasets
-        self.workspace = context.workspace
+        self._workspace = context.workspace
+
+    @property
+    def workspace(self) -> Path:
+        """An empty directory for this attempt's files; it is removed when the attempt is over."""
+        return Path(self._workspace)
 
 
 class Job(_Attempt):

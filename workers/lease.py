@@ -7,6 +7,7 @@ else rebuilds it so early.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from app.observability.logging import get_log
 from app.security.sealing import Sealer
 from app.store.replies import Beat, Claimed, Held
 from app.store.tasks import TaskStore
+from workers.signs import Sign
 
 REPORT_SECONDS: Final = 0.25
 """Progress is written at most so often."""
@@ -49,8 +51,8 @@ class Lease:
         self._worker = worker
         self._started_at = claimed.task.started_at
         self.token = claimed.token
-        self.lost = asyncio.Event()
-        self.cancel_requested = asyncio.Event()
+        self.lost = Sign()
+        self.cancel_requested = Sign()
         self.progress = claimed.progress
         self.message: str | None = None
         self.envelope = envelope.model_copy(
@@ -64,6 +66,10 @@ class Lease:
         )
         """The order as a copy of the message would carry it now: the newest attempt, charges and checkpoint."""
         self._reported = asyncio.Event()
+        self.on_report: Callable[[], None] = _nobody
+        """Called at each report: whoever keeps the lease need not have begun before the first."""
+        self.interval = tasks.lease / timedelta(seconds=BEATS_PER_LEASE)
+        """Seconds between two beats."""
         self._restoring = asyncio.Lock()
         self._good_until = self._now() + tasks.lease.total_seconds()
 
@@ -86,6 +92,7 @@ class Lease:
             self.progress = max(self.progress, percent)
             self.message = message if message is not None else self.message
             self._reported.set()
+            self.on_report()
 
     async def commit(self, checkpoint: Any) -> None:
         """Store a checkpoint, durably; waits while Redis is away.
@@ -126,15 +133,14 @@ class Lease:
                 return beat
 
     async def keep(self) -> None:
-        """Beat, three times in a lease and with every report, until the lease is lost."""
-        interval = self._tasks.lease / timedelta(seconds=BEATS_PER_LEASE)
+        """Beat at once, three times in a lease, and with every report, until the lease is lost."""
         try:
             while True:
-                await self._until_reported(interval)
                 self._reported.clear()
                 if await self._beat() is None:
                     self._reported.set()  # it still has to be written
-                await asyncio.sleep(min(REPORT_SECONDS, interval))
+                await asyncio.sleep(min(REPORT_SECONDS, self.interval))
+                await self._until_reported(self.interval)
         except LeaseLost:
             return
 
@@ -223,3 +229,7 @@ class Lease:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

@@ -6,7 +6,7 @@ so that whoever watches it sees it, and a new one begins with new connections.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -29,7 +29,7 @@ class RedisUnreachable(LonghaulError):
 class RedisWatch:
     """Of one engine."""
 
-    def __init__(self, redis: Redis, *, patience: timedelta, in_hand: Sequence[UUID]) -> None:
+    def __init__(self, redis: Redis, *, patience: timedelta, in_hand: Mapping[object, UUID]) -> None:
         """Begin with a Redis that answers.
 
         Args:
@@ -67,7 +67,7 @@ class RedisWatch:
 
     def _give_up(self) -> None:
         # These lines stand as operators have always known them: without fields, a task by its first eight characters.
-        for task_id in sorted({str(task_id) for task_id in self._in_hand}):
+        for task_id in sorted({str(task_id) for task_id in self._in_hand.values()}):
             sentence = f"Task {task_id[:8]} failed: Redis unreachable."
             log.critical(sentence)
         raise RedisUnreachable

@@ -40,14 +40,33 @@ def open_workspaces(parent: Path | None = None) -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+class Workspace:
+    """One attempt's directory: a path (os.PathLike), made when it is first asked for. Most small jobs never do."""
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+        self._path: str | None = None
+
+    def __fspath__(self) -> str:
+        """Make it, if it is not there, and return its path."""
+        if self._path is None:
+            self._path = tempfile.mkdtemp(dir=self._parent)
+        return self._path
+
+    def remove(self) -> None:
+        """Remove it, if it was made."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def workspace(directory: Path) -> Iterator[Path]:
-    """Make one attempt's, in the engine's."""
-    path = Path(tempfile.mkdtemp(dir=directory))
+def workspace(directory: Path) -> Iterator[Workspace]:
+    """Give one attempt a directory of its own in the engine's, and remove it."""
+    made = Workspace(directory)
     try:
-        yield path
+        yield made
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        made.remove()
 
 
 def _remove_leftover(directory: Path) -> None:

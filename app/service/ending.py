@@ -47,7 +47,7 @@ class Endings:
         task: Task,
         status: TaskStatus,
         *,
-        envelope: bytes,
+        envelope: bytes | None,
         checkpoint: bytes | None = None,
         checkpoint_progress: int = 0,
         result: ResultFile | None = None,
@@ -59,7 +59,8 @@ class Endings:
         Args:
             task: As it was seen last.
             status: How it ends.
-            envelope: Its order, sealed: kept with the row of a FAILED or CANCELLED one, so that it can run again.
+            envelope: Its order, sealed: kept with the row of a FAILED or CANCELLED one, so that it can run again; None
+                if it is COMPLETED.
             checkpoint: From where it would go on, sealed.
             checkpoint_progress: How far that is, in percent.
             result: The file it made.

@@ -7,7 +7,6 @@ an id too many, or one too few after Redis was emptied; the leader sets both rig
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.resources import files
@@ -22,8 +21,10 @@ from app.domain.envelope import Envelope
 from app.domain.errors import QuotaExceeded, RateLimited, StoreUnavailable
 from app.domain.limits import RateStatus
 from app.domain.moments import span_milliseconds
+from app.store.batching import RoundTrips
 from app.store.keys import ACTIVE_PATTERN, owner_active_key, owner_id, owner_of_key, owner_rate_key, owner_tasks_key
 from app.store.listing import LIST_TTL
+from app.store.lua import LoadedText
 
 QUOTA_RETRY_SECONDS: Final = 5
 """After how long it is worth asking again whether one of one's own tasks has ended."""
@@ -54,9 +55,8 @@ class OwnerLimits:
         self._quota = quota
         self._window = window
         self._active_tasks = active_tasks
-        self._admit = redis.register_script((files("app.store") / "scripts" / "admit.lua").read_text(encoding="utf-8"))
-        self._leaving: list[tuple[str, UUID, asyncio.Future[None]]] = []
-        self._releasing: asyncio.Task[None] | None = None
+        self._trips = RoundTrips.of(redis)
+        self._admit = LoadedText(redis, (files("app.store") / "scripts" / "admit.lua").read_text(encoding="utf-8"))
 
     async def admit(self, envelope: Envelope) -> Admission:
         """Take a unit of the owner's rate, count the task as active, and list it: one script, one round trip.
@@ -67,19 +67,17 @@ class OwnerLimits:
             RateLimited, QuotaExceeded: The task does not count, and is not listed.
         """
         owner = owner_id(envelope.owner)
-        verdict, remaining, next_unit_ms, is_new = await self._call(
-            self._admit(
-                keys=[owner_rate_key(owner), owner_active_key(owner), owner_tasks_key(owner)],
-                args=[
-                    str(envelope.task_id),
-                    uuid4().hex,
-                    envelope.created_at,
-                    self._quota,
-                    span_milliseconds(self._window),
-                    self._active_tasks,
-                    span_milliseconds(LIST_TTL),
-                ],
-            )
+        verdict, remaining, next_unit_ms, is_new = await self._admit.run(
+            [owner_rate_key(owner), owner_active_key(owner), owner_tasks_key(owner)],
+            [
+                str(envelope.task_id),
+                uuid4().hex,
+                envelope.created_at,
+                self._quota,
+                span_milliseconds(self._window),
+                self._active_tasks,
+                span_milliseconds(LIST_TTL),
+            ],
         )
         rate = RateStatus(
             quota=self._quota,
@@ -104,35 +102,8 @@ class OwnerLimits:
         await self._call(self._redis.zadd(owner_active_key(owner), members, nx=True))
 
     async def release(self, owner: str, task_id: UUID) -> None:
-        """Count a task no more: it has ended, or never came to be. Calls that come together share a round trip."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._leaving.append((owner, task_id, future))
-        if self._releasing is None:
-            # A context of its own: the first caller's request id has no business in the others' work.
-            self._releasing = asyncio.create_task(self._release_all(), name="release", context=Context())
-        await future
-
-    async def _release_all(self) -> None:
-        try:
-            while self._leaving:
-                group, self._leaving = self._leaving, []
-                pipeline = self._redis.pipeline(transaction=False)
-                for owner, task_id, _ in group:
-                    pipeline.zrem(owner_active_key(owner), str(task_id))
-                failure: StoreUnavailable | None = None
-                try:
-                    await self._call(pipeline.execute())
-                except StoreUnavailable as error:
-                    failure = error
-                for _, _, future in group:
-                    if future.done():  # its caller was cancelled
-                        continue
-                    if failure is None:
-                        future.set_result(None)
-                    else:
-                        future.set_exception(failure)
-        finally:
-            self._releasing = None
+        """Count a task no more: it has ended, or never came to be."""
+        await self._call(self._trips.call("ZREM", owner_active_key(owner), str(task_id)))
 
     # --- for the leader
 

@@ -1,26 +1,26 @@
 """A script of `scripts/` as a typed async function."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from app.domain.errors import StoreUnavailable
+from app.store.batching import Argument, RoundTrips
 from app.store.keys import OWNER_CHANNEL_PREFIX, PUBLIC_FIELDS, epoch_key, live_key, logs_key, shard_of, task_key
-
-Argument = str | bytes | int
 
 
 class Script:
-    """One atomic change of a task. Each may be sent twice: redis-py sends a command again when its answer was lost."""
+    """One atomic change of a task. Each may be sent twice: a command goes again when its answer was lost."""
 
-    def __init__(self, redis: Redis, name: str) -> None:
+    def __init__(self, redis: Redis, name: str, text: str | None = None) -> None:
+        """Take the client, the script's name, and its text if that is another than `source` says."""
         self.name = name
-        self._script = redis.register_script(source(name))
+        self._text = LoadedText(redis, text or source(name))
 
     async def __call__(self, task_id: UUID, fields: Sequence[Argument] = (), **named: Argument) -> Any:
         """Run the script on a task; byte strings in the reply are left as they are.
@@ -38,31 +38,43 @@ class Script:
         """
         shard = shard_of(task_id)
         keys = [task_key(task_id), live_key(shard), epoch_key(shard), logs_key(task_id)]
-        return await self._shielded(keys, fields, named)
+        return await self._call(keys, _flat(fields, named))
 
     async def on_shard(self, shard: int, **named: Argument) -> Any:
         """Run a script that is about a whole shard."""
-        return await self._shielded([epoch_key(shard), live_key(shard), epoch_key(shard)], (), named)
-
-    async def _shielded(self, keys: list[str], fields: Sequence[Argument], named: Mapping[str, Argument]) -> Any:
-        arguments = [part for pair in named.items() for part in pair]
-        if fields:
-            arguments += ["--", *fields]
-        call = asyncio.ensure_future(self._call(keys, arguments))
-        call.add_done_callback(_retrieved)
-        return await asyncio.shield(call)
+        return await self._call([epoch_key(shard), live_key(shard), epoch_key(shard)], _flat((), named))
 
     async def _call(self, keys: list[str], arguments: list[Argument]) -> Any:
+        return await self._text.run(keys, arguments)
+
+
+class LoadedText:
+    """A script's text, sent to Redis only when Redis does not know it."""
+
+    def __init__(self, redis: Redis, text: str) -> None:
+        self._trips = RoundTrips.of(redis)
+        self.text = text
+        self._digest = sha1(text.encode()).hexdigest()  # noqa: S324  # by which Redis names a script
+
+    async def run(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run it; in one round trip with all that is called meanwhile (see batching.py).
+
+        Raises:
+            StoreUnavailable: No answer in time; the change may or may not have happened.
+        """
         try:
-            return await self._script(keys=keys, args=arguments)
-        except (RedisError, OSError, TimeoutError) as error:
+            try:
+                return await self._trips.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                await self._trips.call("SCRIPT", "LOAD", self.text)
+                return await self._trips.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
+        except (RedisError, OSError) as error:
             raise StoreUnavailable from error
 
 
-def _retrieved(call: asyncio.Future[Any]) -> None:
-    """Look at the error of a call whose caller has gone: it is nobody's, and asyncio would log it."""
-    if not call.cancelled():
-        call.exception()
+def _flat(fields: Sequence[Argument], named: Mapping[str, Argument]) -> list[Argument]:
+    arguments = [part for pair in named.items() for part in pair]
+    return [*arguments, "--", *fields] if fields else arguments
 
 
 def source(name: str) -> str:

@@ -10,8 +10,8 @@ from app.domain.log_line import LogLine
 from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
 from app.domain.task import ResultFile, Task
+from app.store.batching import Argument
 from app.store.keys import PUBLIC_FIELDS, owner_id
-from app.store.lua import Argument
 
 Values = list[bytes | None]
 """The values of PUBLIC_FIELDS, in order."""

@@ -4,7 +4,8 @@ A caller awaits the outcome of its own task; whether calls share a round trip is
 checkpoints come and go sealed: the store never sees a key.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from app.domain.envelope import Envelope
 from app.domain.errors import LeaseLost, StoreUnavailable
 from app.domain.moments import milliseconds, moment, span_milliseconds
 from app.domain.task import Task
+from app.store.batching import RoundTrips
 from app.store.keys import PUBLIC_FIELDS, live_key, shard_of, task_key
 from app.store.lua import Script
 from app.store.records import (
@@ -92,6 +94,7 @@ class TaskStore:
             status_ttl: How long Redis shows an ended task.
         """
         self._redis = redis
+        self._trips = RoundTrips.of(redis)
         self.lease = lease
         self._lease = span_milliseconds(lease)
         self._status_ttl = span_milliseconds(status_ttl)
@@ -487,21 +490,10 @@ class TaskStore:
 
     async def are_living(self, task_ids: Sequence[UUID]) -> list[bool]:
         """Tell of each task whether it is listed as one that has not ended, in one round trip."""
-        shards: dict[int, list[int]] = {}
-        for at, task_id in enumerate(task_ids):
-            shards.setdefault(shard_of(task_id), []).append(at)
-        pipeline = self._redis.pipeline(transaction=False)
-        for shard, places in shards.items():
-            pipeline.zmscore(live_key(shard), [str(task_ids[at]) for at in places])
-        try:
-            answers: list[list[float | None]] = await pipeline.execute()
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable from error
-        living = [False] * len(task_ids)
-        for places, scores in zip(shards.values(), answers, strict=True):
-            for at, score in zip(places, scores, strict=True):
-                living[at] = score is not None
-        return living
+        scores = await self._together(
+            self._trips.call("ZSCORE", live_key(shard_of(task_id)), str(task_id)) for task_id in task_ids
+        )
+        return [score is not None for score in scores]
 
     async def find(self, task_id: UUID) -> Task | None:
         """Return a task that callers may see, whoever's it is; None if there is none."""
@@ -532,11 +524,10 @@ class TaskStore:
         )
 
     async def _hmget_many(self, task_ids: Sequence[UUID], fields: Sequence[str]) -> list[Values]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for task_id in task_ids:
-            pipeline.hmget(task_key(task_id), *fields)
+        return await self._together(self._trips.call("HMGET", task_key(task_id), *fields) for task_id in task_ids)
+
+    async def _together(self, calls: Iterable[Awaitable[Any]]) -> list[Any]:
         try:
-            rows: list[Values] = await pipeline.execute()
+            return await asyncio.gather(*calls)
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
-        return rows

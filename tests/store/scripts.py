@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from app.store.lua import Argument, Script, source
+from app.store.batching import Argument
+from app.store.lua import Script, source
 from app.store.tasks import SCRIPTS, TaskStore
 
 CLOCK_KEY: Final = "test:clock"
@@ -42,8 +43,7 @@ class HeardScript(Script):
     """A script on the tests' clock that tells of its calls."""
 
     def __init__(self, redis: Redis, name: str, text: str, heard: list[Call]) -> None:
-        super().__init__(redis, name)
-        self._script = redis.register_script(text)
+        super().__init__(redis, name, text)
         self._heard = heard
 
     async def _call(self, keys: list[str], arguments: list[Argument]) -> Any:

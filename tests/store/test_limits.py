@@ -13,6 +13,7 @@ from app.domain.envelope import Envelope
 from app.domain.errors import QuotaExceeded, RateLimited
 from app.store.keys import owner_active_key, owner_id, owner_rate_key, owner_tasks_key
 from app.store.limits import Admission, OwnerLimits
+from app.store.lua import LoadedText
 from tests.store.cast import OWNER
 from tests.store.conftest import order
 from tests.store.scripts import CLOCK_KEY, clock_fields, on_test_clock
@@ -27,8 +28,8 @@ class Door(OwnerLimits):
 
     def __init__(self, redis: Redis, *, quota: int = 3, active_tasks: int = 1000) -> None:
         super().__init__(redis, quota=quota, window=WINDOW, active_tasks=active_tasks)
-        self.script = on_test_clock(str(self._admit.script))
-        self._admit = redis.register_script(self.script)
+        self.script = on_test_clock(self._admit.text)
+        self._admit = LoadedText(redis, self.script)
         self.now = BEGINNING
 
     async def later(self, span: int) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from workers.workspaces import open_workspaces, workspace
 
 with open_workspaces(Path(sys.argv[1])) as directory, workspace(directory) as path:
-    (path / "file").write_text("left")
+    (Path(path) / "file").write_text("left")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_the_files_of_a_killed_engine_are_removed_by_the_next_and_those_of_a_living_one_are_not(tmp_path: Path) -> None:
-    with open_workspaces(tmp_path) as living, workspace(living) as used:
+    with open_workspaces(tmp_path) as living, workspace(living) as asked:
+        used = Path(asked)
         (used / "file").write_text("in use")
         subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
         assert len(list(tmp_path.glob(f"{PREFIX}*"))) == 2

@@ -4,6 +4,7 @@ The engine sends the order, and an answer to each `commit` and `save`; the child
 """
 
 import json
+import os
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -50,7 +51,7 @@ def order(action: str, params: dict[str, Any], context: JobContext) -> bytes:
         token=context.token,
         checkpoint=context.checkpoint,
         datasets={dataset_id: dataset.model_dump() for dataset_id, dataset in context.datasets.items()},
-        workspace=str(context.workspace),
+        workspace=os.fspath(context.workspace),
     )
 
 

@@ -4,17 +4,16 @@ A living task's is noticed by the redriver, from its list. An ended one is on no
 a pace that Redis does not feel, and such a task is run again, as a retry would.
 """
 
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from app.archive.archive import Archive, EndedTask
-from app.domain.errors import Conflict, StoreUnavailable
+from app.domain.errors import Conflict
 from app.observability.logging import get_log
 from app.service.control import Control
-from app.store.keys import TASK_PATTERN
+from app.store.hand_set import HandSet
 from app.store.tasks import TaskStore
 
 KEYS_IN_A_ROUND: Final = 5000
@@ -26,23 +25,15 @@ class AdminDesk:
     """Looks for ended tasks that read PENDING."""
 
     def __init__(self, redis: Redis, *, tasks: TaskStore, archive: Archive, control: Control) -> None:
-        self._redis = redis
+        self._hand_set = HandSet(redis)
         self._tasks = tasks
         self._archive = archive
         self._control = control
-        self._cursor = 0
 
     async def perform(self) -> None:
         """Walk on through the hashes."""
-        try:
-            found: Any = await self._redis.scan(self._cursor, match=TASK_PATTERN, count=KEYS_IN_A_ROUND)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable from error
-        self._cursor, keys = found
-        task_ids = [UUID(key.decode().rpartition(":")[2]) for key in keys]
-        for task in await self._tasks.symptoms(task_ids) if task_ids else []:
-            if task.status == "PENDING" and task.finished:
-                await self._run_again(task.task_id)
+        for task_id in await self._hand_set.walk_on(count=KEYS_IN_A_ROUND):
+            await self._run_again(task_id)
 
     async def _run_again(self, task_id: UUID) -> None:
         ended = await self._archive.find(task_id)

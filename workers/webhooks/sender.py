@@ -111,7 +111,7 @@ class Sender:
             wake_up = delivery.wake_up()
         except Malformed as error:
             log.warning("a message cannot be read", reason=error.detail)
-            await delivery.acknowledge()
+            delivery.acknowledge()
             return
         bind(webhook_id=wake_up.webhook_id)
         try:
@@ -121,7 +121,7 @@ class Sender:
                 await _until_answered(lambda: self._publisher.wake(due, wait), delivery)
         finally:
             self._receivers.forget_the_healthy()
-        await delivery.acknowledge()
+        delivery.acknowledge()
 
     async def _send(self, wake_up: WakeUp, delivery: Delivery) -> tuple[WakeUp, timedelta] | None:
         """Send, if it is time; return the next wake-up, and after how long."""

@@ -36,6 +36,8 @@ OPERATOR, API, WORKER = USERS = ("operator", "api", "worker")
 VHOST = "longhaul"
 DEPLOY = Path(__file__).parents[2]
 MIB = 1024 * 1024
+COMPACT_BYTES = 2048
+"""Of a hash's longest value: up to here Redis keeps it as one piece (deploy/redis/README.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ appendonly yes
 appendfsync always
 save ""
 maxmemory-policy noeviction
+hash-max-ziplist-value {COMPACT_BYTES}
 aclfile "{self.directory}/users.acl"
 {tls or ""}""",
         )
