@@ -17,7 +17,7 @@ from app.api.dependencies import (
 from app.api.documents import ACCEPTED_RESPONSE, ENDED_RESPONSE, SUBMISSION_BODY, problems
 from app.api.errors import rate_headers
 from app.api.preferences import applied, wait_seconds
-from app.api.showing import RETRY_AFTER_SECONDS, document, json_response
+from app.api.showing import RETRY_AFTER_SECONDS, document_with_token
 from app.api.waiting import while_connected
 from app.domain.errors import LonghaulError
 from app.domain.task import Task, status_path
@@ -76,8 +76,8 @@ async def submit(
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    shown = document(task, public_url=settings.public_url)
-    return json_response({**shown, "task_token": accepted.task_token}, 200 if has_ended else 202, headers=headers)
+    shown = document_with_token(task, accepted.task_token, public_url=settings.public_url)
+    return Response(shown, 200 if has_ended else 202, headers=headers, media_type="application/json")
 
 
 async def _end_of(task: Task, watching: Watching, *, principal: Principal, seconds: int) -> Task:
