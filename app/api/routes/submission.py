@@ -14,6 +14,7 @@ from app.api.dependencies import (
     WatchingService,
     idempotency_key_of,
 )
+from app.api.direct import DirectRoute
 from app.api.documents import ACCEPTED_RESPONSE, ENDED_RESPONSE, SUBMISSION_BODY, problems
 from app.api.errors import rate_headers
 from app.api.preferences import applied, wait_seconds
@@ -25,7 +26,7 @@ from app.observability.tracing import traceparent_of
 from app.security.principal import Principal, Scope
 from app.service.watching import Watching
 
-router: Final = APIRouter(tags=["workload"])
+router: Final = APIRouter(tags=["workload"], route_class=DirectRoute)
 
 
 @router.post(
