@@ -1,7 +1,7 @@
 """What routes are given, by name. Everything was opened at the start and hangs on the application's state."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -51,8 +51,8 @@ class Services:
     administration: Administration
 
 
-def _part(name: str) -> Callable[[HTTPConnection], Any]:
-    def part(connection: HTTPConnection) -> Any:
+def _part(name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
+    async def part(connection: HTTPConnection) -> Any:  # async: FastAPI would take a plain function to another thread
         return getattr(connection.app.state.services, name)
 
     return part
@@ -126,6 +126,10 @@ def path_task_id(task_id: str) -> UUID:
     return UUID(task_id)
 
 
+async def _task_id(task_id: str) -> UUID:
+    return path_task_id(task_id)
+
+
 def idempotency_key_of(values: list[str]) -> str | None:
     """Read the Idempotency-Key header: bare, or as the IETF draft's quoted string, which is the same key.
 
@@ -159,7 +163,7 @@ Reader = Annotated[Principal, Depends(CallerWith(Scope.READ))]
 Administrator = Annotated[Principal, Depends(CallerWith(Scope.ADMIN))]
 AnyReader = Annotated[Principal, Depends(AnyCallerWith(Scope.READ))]
 ResultReader = Annotated[Principal | ResultLink, Depends(CallerOrLink(Scope.READ))]
-TaskId = Annotated[UUID, Depends(path_task_id)]
+TaskId = Annotated[UUID, Depends(_task_id)]
 Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
 Configuration = Annotated[Settings, Depends(_part("settings"))]
 SubmissionService = Annotated[Submissions, Depends(_part("submissions"))]

@@ -5,6 +5,7 @@
   written has left. It is given some seconds, and then the connection is cut.
 """
 
+import gc
 import resource
 import socket
 from typing import TYPE_CHECKING, Final
@@ -82,6 +83,12 @@ class ApiServer(uvicorn.Server):
                 timeout_graceful_shutdown=settings.shutdown_seconds,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open everything, and spare the collector what is there by then: it stays as long as the process."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what would wait for news, then all else."""

@@ -40,6 +40,12 @@ def document(task: Task, *, public_url: str, webhook: WebhookSummary | None = No
     return StatusDocument.of(task, public_url=public_url, webhook=webhook).model_dump(mode="json", exclude_none=True)
 
 
+def document_with_token(task: Task, task_token: str, *, public_url: str) -> str:
+    """Return the status document with a task token, as JSON text."""
+    text = StatusDocument.of(task, public_url=public_url).model_dump_json(exclude_none=True)
+    return f'{text[:-1]},"task_token":"{task_token}"}}'  # of a token's characters JSON escapes none (RFC 7515)
+
+
 def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -9,12 +9,13 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Self
+from typing import Final, Self, cast
 from uuid import UUID
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
+from aiormq import Channel
 
 from app.broker.connection import BrokerConnection
 from app.broker.topology import DEAD_QUEUE, WEBHOOK_QUEUE, WORK_EXCHANGE, delay_name, level_for
@@ -69,7 +70,6 @@ class Publisher:
         self._timeout = timeout.total_seconds()
         self._opening = asyncio.Lock()
         self._opened: tuple[AbstractConnection, AbstractChannel] | None = None
-        self._exchanges: dict[str, AbstractExchange] = {}
 
     async def publish(self, letter: Letter) -> None:
         """Put a letter into its work queue; when this returns, the broker has it on disk.
@@ -118,10 +118,19 @@ class Publisher:
         sent = False
         try:
             async with asyncio.timeout(self._timeout) as patience:
-                target = await self._exchange(exchange)
+                channel = await self._channel()
                 sent = True
                 with self._none_while_blocked(patience):
-                    await target.publish(message, routing_key, mandatory=True)
+                    # Not aio-pika's publish: it waits for a drain of its own under the channel's lock, so that each
+                    # message is a write. What a slow broker leaves in our buffer is bounded by who waits for confirms.
+                    await channel.basic_publish(
+                        message.body,
+                        exchange=exchange,
+                        routing_key=routing_key,
+                        properties=message.properties,
+                        mandatory=True,
+                        wait=False,
+                    )
         except PublishError as error:  # returned: no queue is bound. It is a DeliveryError, too
             raise BrokerUnavailable("The queue does not exist; nothing was accepted.") from error
         except DeliveryError as error:  # a nack
@@ -150,17 +159,15 @@ class Publisher:
         finally:
             timer.cancel()
 
-    async def _exchange(self, name: str) -> AbstractExchange:
+    async def _channel(self) -> Channel:
         async with self._opening:
             connection = self._connection.current
             if connection is None:
                 raise ConnectionResetError("no connection")
             if self._opened is None or self._opened[0] is not connection or self._opened[1].is_closed:
                 channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                self._opened, self._exchanges = (connection, channel), {}
-            if name not in self._exchanges:
-                self._exchanges[name] = await self._opened[1].get_exchange(name, ensure=False)
-            return self._exchanges[name]
+                self._opened = connection, channel
+            return cast("Channel", await self._opened[1].get_underlay_channel())
 
 
 def _message(letter: Letter, reason: str | None = None) -> Message:

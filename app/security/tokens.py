@@ -6,9 +6,10 @@ key are passed on, every claim that we need is required, its type checked again,
 JWT: RFC 7519. Best practice: RFC 8725. Access tokens: RFC 9068.
 """
 
+import hmac
 import json
 import time
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
@@ -151,6 +152,8 @@ class TaskTokenIssuer:
         self._issuer = issuer
         self._audience = audience
         self._ttl_seconds = ttl_seconds
+        header = {"alg": TASK_ALGORITHM, "kid": keys.first, "typ": TASK_TYPE}
+        self._header = _encoded(header)
 
     def issue(self, task_id: UUID, owner: Owner) -> str:
         """Return a token (`typ: task+jwt`) that opens this task's status, events, result and cancellation."""
@@ -165,9 +168,19 @@ class TaskTokenIssuer:
             "iat": now,
             "exp": now + self._ttl_seconds,
         }
-        key_id = self._keys.first
-        key = self._keys.key(key_id, task_id, SCOPES)
-        return jwt.encode(claims, key, algorithm=TASK_ALGORITHM, headers={"typ": TASK_TYPE, "kid": key_id})
+        # Signed here (RFC 7515, section 5.1): python-jose takes three times as long, for each submission.
+        signed = self._header + b"." + _encoded(claims)
+        key = self._keys.key(self._keys.first, task_id, SCOPES)
+        signature = hmac.digest(key.encode(), signed, "sha256")
+        return (signed + b"." + _base64url(signature)).decode()
+
+
+def _encoded(part: Mapping[str, Any]) -> bytes:
+    return _base64url(json.dumps(part, separators=(",", ":")).encode())
+
+
+def _base64url(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")
 
 
 def mint_access_token(

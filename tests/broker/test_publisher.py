@@ -59,6 +59,24 @@ async def test_two_hundred_publishes_at_once_are_each_confirmed(carrier: Carrier
     assert await carrier.count("work") == 200
 
 
+async def test_publishes_that_come_together_do_not_wait_for_each_others_write(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain for each is a write for each, and they come one after another: it halves what a process can send."""
+    await carrier.publisher.publish(letter())  # the channel is open
+    drains = 0
+    drain = asyncio.StreamWriter.drain
+
+    async def counted(writer: asyncio.StreamWriter) -> None:
+        nonlocal drains
+        drains += 1
+        await drain(writer)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "drain", counted)
+    await asyncio.gather(*(carrier.publisher.publish(letter()) for _ in range(64)))
+    assert drains <= 4, f"{drains} drains for 64 messages"
+
+
 async def test_a_delayed_letter_comes_back_to_its_work_queue(carrier: Carrier) -> None:
     sent = letter()
     await carrier.publisher.publish_later(sent, timedelta(seconds=0.2))
@@ -91,14 +109,14 @@ async def test_a_confirm_that_does_not_come_is_unconfirmed_and_not_refused(
 ) -> None:
     """It may have arrived: here it has."""
     publisher = Publisher(carrier.connection, timeout=timedelta(seconds=0.5))
-    exchange = await publisher._exchange("longhaul")
-    publish: Any = exchange.publish
+    channel = await publisher._channel()
+    publish: Any = channel.basic_publish
 
     async def publish_and_hang(*arguments: Any, **options: Any) -> None:
         await publish(*arguments, **options)
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(exchange, "publish", publish_and_hang)
+    monkeypatch.setattr(channel, "basic_publish", publish_and_hang)
     with pytest.raises(PublishUnconfirmed):
         await publisher.publish(letter())
     assert await carrier.count("work") == 1

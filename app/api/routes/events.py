@@ -43,7 +43,7 @@ NUMBER: Final = re.compile(r"[0-9]{1,15}")
 router: Final = APIRouter(tags=["workload"])
 
 
-def _get_only(request: Request) -> None:
+async def _get_only(request: Request) -> None:
     """Refuse HEAD: there is nothing to be said of a stream without sending it."""
     if request.state.is_head:
         raise MethodNotAllowed(["GET"])

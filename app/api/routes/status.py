@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from app.api.bodies import require_json_accepted
 from app.api.dependencies import Configuration, Reader, StatusService, TaskId, WatchingService
+from app.api.direct import DirectRoute
 from app.api.documents import LIST_PARAMETERS, STATUS_PARAMETERS, problems
 from app.api.preferences import applied, wait_seconds
 from app.api.queries import DEFAULT_LIMIT, Query, page_limit
@@ -22,7 +23,7 @@ from app.service.status import Filter
 
 PARAMETERS: Final = frozenset({"status", "action", "label", "created_after", "created_before", "limit", "cursor"})
 
-router: Final = APIRouter(tags=["workload"])
+router: Final = APIRouter(tags=["workload"], route_class=DirectRoute)
 
 
 @router.get(

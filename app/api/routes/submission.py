@@ -14,10 +14,11 @@ from app.api.dependencies import (
     WatchingService,
     idempotency_key_of,
 )
+from app.api.direct import DirectRoute
 from app.api.documents import ACCEPTED_RESPONSE, ENDED_RESPONSE, SUBMISSION_BODY, problems
 from app.api.errors import rate_headers
 from app.api.preferences import applied, wait_seconds
-from app.api.showing import RETRY_AFTER_SECONDS, document, json_response
+from app.api.showing import RETRY_AFTER_SECONDS, document_with_token
 from app.api.waiting import while_connected
 from app.domain.errors import LonghaulError
 from app.domain.task import Task, status_path
@@ -25,7 +26,7 @@ from app.observability.tracing import traceparent_of
 from app.security.principal import Principal, Scope
 from app.service.watching import Watching
 
-router: Final = APIRouter(tags=["workload"])
+router: Final = APIRouter(tags=["workload"], route_class=DirectRoute)
 
 
 @router.post(
@@ -76,8 +77,8 @@ async def submit(
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    shown = document(task, public_url=settings.public_url)
-    return json_response({**shown, "task_token": accepted.task_token}, 200 if has_ended else 202, headers=headers)
+    shown = document_with_token(task, accepted.task_token, public_url=settings.public_url)
+    return Response(shown, 200 if has_ended else 202, headers=headers, media_type="application/json")
 
 
 async def _end_of(task: Task, watching: Watching, *, principal: Principal, seconds: int) -> Task:
