@@ -114,9 +114,14 @@ async def test_whoever_invents_key_ids_causes_one_fetch_in_half_a_minute(server:
     verifier = verifier_of(KeySet(server.url, "ES256", clock=clock))
     await verifier.verify(FIRST.sign())
     for round_ in range(1, 4):
-        clock.now += UNKNOWN_KEY_SECONDS + 1
-        tokens = [FIRST.sign(headers={"kid": f"invented {round_} {number}"}) for number in range(20)]
-        assert all(await asyncio.gather(*(refused(verifier, token) for token in tokens)))
+        clock.now += 31
+        together, later = (
+            [FIRST.sign(headers={"kid": f"invented {round_} {when} {number}"}) for number in range(10)]
+            for when in ("together", "later")
+        )
+        assert all(await asyncio.gather(*(refused(verifier, token) for token in together)))
+        clock.now += 28  # the fetch of those who came together is over, and no new one is begun
+        assert all([await refused(verifier, token) for token in later])
         assert server.asked == 1 + round_
 
 
