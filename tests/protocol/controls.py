@@ -32,7 +32,7 @@ CLEAN: Final = (
     Scenario(0, "rfpw"),
     Scenario(1, "q"),
     Scenario(0, "qe"),
-    Scenario(0, "qf"),
+    Scenario(1, "qf"),
     Scenario(0, "qhkd"),
 )
 """What the tests search to the end, beside the scenarios below."""
@@ -45,6 +45,8 @@ LONG: Final = (
     Scenario(2, "q"),
     Scenario(1, "qe"),
     Scenario(1, "qh"),
+    Scenario(1, "qhe"),
+    Scenario(1, "qfp"),
     Scenario(0, "qkrd"),
     Scenario(2, "k"),
     Scenario(0, "hkrd"),

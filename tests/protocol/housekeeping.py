@@ -11,6 +11,7 @@ from tests.protocol.state import (
     FORGOTTEN,
     FRESH,
     LIVING,
+    MAX_ATTEMPTS,
     NOBODY,
     OVER,
     PENDING,
@@ -133,8 +134,9 @@ def _requeue(s: State) -> Steps:
     if s.budget.requeues and task is not None and task.status == PROCESSING:
         pending = task._replace(status=PENDING, holder=NOBODY, leased=False)
         taken = s if task.holder == NOBODY else now(s, task.holder, requeued=True)
-        ending = task.holder != NOBODY and s.workers[task.holder].phase != "running"
-        budget = s.budget._replace(requeues=0, tried=s.budget.tried if ending else max(s.budget.tried - 1, 0))
+        is_ending = task.holder != NOBODY and s.workers[task.holder].phase != "running"
+        has_failed = is_ending or task.charged >= MAX_ATTEMPTS  # such an attempt counts as ever
+        budget = s.budget._replace(requeues=0, tried=s.budget.tried if has_failed else max(s.budget.tried - 1, 0))
         yield Step("may", "requeue: PENDING", taken._replace(task=pending, budget=budget))
 
 
