@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -31,6 +32,7 @@ def register(admin: typer.Typer) -> None:
     admin.command()(queues)
     admin.command()(workers)
     admin.command()(stalled)
+    admin.command()(requeue)
     admin.command()(pause)
     admin.command()(resume)
 
@@ -89,6 +91,15 @@ def stalled(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for one in found
     ]
     _print(rows, as_json=as_json)
+
+
+def requeue(task_id: UUID, why: WhyOption, config: ConfigOption = None) -> None:
+    """Take a running task from its worker: it goes on from its last checkpoint, uncharged.
+
+    Example: longhaul admin requeue 550e8400-e29b-41d4-a716-446655440000 --why "it hangs" --config config.yaml
+    """
+    _ask(config, lambda desk, operator: desk.requeue(task_id, principal=operator, reason=why))
+    typer.echo(f"{task_id} waits again; its worker stops at its next beat")
 
 
 def pause(queue: QueueArgument, why: WhyOption, config: ConfigOption = None) -> None:

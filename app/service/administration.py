@@ -21,7 +21,7 @@ from app.archive.pauses import Pause
 from app.broker.connection import BrokerConnection, connect
 from app.broker.dead_letters import DeadLetter, dead_letters
 from app.broker.topology import QueueState, queue_states
-from app.domain.errors import NotFound, ValidationFailed
+from app.domain.errors import Conflict, NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds
 from app.domain.problem import FieldError
@@ -287,6 +287,31 @@ class Administration:
             return await queue_states(connection, self._depth_limits)
         except (AMQPError, OSError, RuntimeError):
             return {}
+
+    # --- tasks
+
+    async def requeue(self, task_id: UUID, *, principal: Principal, reason: str) -> Seen:
+        """Take a running task from its worker: it goes on from its last checkpoint, at another one or the same.
+
+        Nothing is charged. The worker learns of it at its next beat, stops, and gives the message back, which brings
+        the task up again; should it be stuck, housekeeping sends another message.
+
+        Raises:
+            NotFound: There is no such task.
+            Conflict: Nobody works at it.
+        """
+        seen = await self.task(task_id, principal=principal)
+        attempt = await self._tasks.attempt_of(task_id)
+        if attempt is not None:
+            run, token = attempt
+            ended = await self._archive.find(task_id, run=run)
+            if isinstance(ended, EndedTask):
+                await self._tasks.settle(ended.task)
+            elif await self._tasks.requeue(task_id, run, token):
+                worker = seen.holder.worker if seen.holder else None
+                self._audit("requeued", principal, reason, task_id=str(task_id), worker=worker)
+                return await self.task(task_id, principal=principal)
+        raise Conflict("Nobody works at the task.")
 
     # --- queues
 

@@ -69,6 +69,7 @@ SCRIPTS: Final = (
     "restore",
     "hand_over",
     "release",
+    "requeue",
     "settle",
     "cancel",
     "forget",
@@ -366,6 +367,24 @@ class TaskStore:
                 return None
             case _:
                 raise LeaseLost
+
+    async def attempt_of(self, task_id: UUID) -> tuple[int, int] | None:
+        """Return the run and the fencing token of the attempt that has the task; None if none has."""
+        [(status, run, token)] = await self._hmget_many([task_id], ("status", "run", "token"))
+        return (int(run), int(token)) if status == b"PROCESSING" and run and token else None
+
+    async def requeue(self, task_id: UUID, run: int, token: int) -> bool:
+        """Take a running task from its worker, for an operator: PENDING, uncharged, and its guard stays its guard.
+
+        Args:
+            task_id: The task.
+            run: Its run, of which the archive has no row.
+            token: The attempt's that is to lose it.
+
+        Returns:
+            Whether it is PENDING; False if another attempt has begun meanwhile, or it has ended.
+        """
+        return bool(await self._scripts["requeue"](task_id, run=run, token=token) == b"REQUEUED")
 
     # --- ends
 

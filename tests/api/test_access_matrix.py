@@ -82,6 +82,7 @@ ROWS: Final[dict[tuple[str, str], Row]] = {
     ("GET", "/v1/admin/tasks"): Row(ADMIN),
     ("GET", "/v1/admin/tasks/stalled"): Row(ADMIN),
     ("GET", "/v1/admin/tasks/{task_id}"): Row(ADMIN, 404),
+    ("POST", "/v1/admin/tasks/{task_id}/requeue"): Row(ADMIN, 404),
     ("GET", "/v1/admin/dead-letters"): Row(ADMIN),
     ("POST", "/v1/admin/dead-letters/{letter_id}/redrive"): Row(ADMIN, 404, values={"letter_id": "none"}),
     ("POST", "/v1/admin/dead-letters/{letter_id}/purge"): Row(ADMIN, 404, values={"letter_id": "none"}),

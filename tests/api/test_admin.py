@@ -40,6 +40,7 @@ ROUTES = [
     ("GET", "queues"), ("GET", "queues/bench"), ("GET", "workers"), ("GET", "tasks"), ("GET", "tasks/stalled"),
     ("GET", "tasks/{id}"), ("GET", "dead-letters"), ("POST", "dead-letters/x/redrive"),
     ("POST", "dead-letters/x/purge"), ("POST", "queues/bench/pause"), ("POST", "queues/bench/resume"),
+    ("POST", "tasks/{id}/requeue"),
 ]  # fmt: skip
 
 

@@ -59,7 +59,8 @@ def _in_order(workers: tuple[Worker, Worker], task: Task | None) -> tuple[tuple[
 
 def _rank(worker: Worker, is_holder: bool) -> tuple[object, ...]:
     return (
-        worker.phase == "idle", worker.phase, worker.run, worker.purpose, worker.fresh, worker.delivery, is_holder
+        worker.phase == "idle", worker.phase, worker.run, worker.purpose, worker.fresh, worker.delivery,
+        worker.requeued, is_holder
     )  # fmt: skip
 
 

@@ -30,6 +30,10 @@ CLEAN: Final = (
     Scenario(2, "d"),
     Scenario(1, "wk"),
     Scenario(0, "rfpw"),
+    Scenario(1, "q"),
+    Scenario(0, "qe"),
+    Scenario(1, "qf"),
+    Scenario(0, "qhkd"),
 )
 """What the tests search to the end, beside the scenarios below."""
 
@@ -38,6 +42,12 @@ LONG: Final = (
     Scenario(3),
     Scenario(1, "hp"),
     Scenario(1, "he"),
+    Scenario(2, "q"),
+    Scenario(1, "qe"),
+    Scenario(1, "qh"),
+    Scenario(1, "qhe"),
+    Scenario(1, "qfp"),
+    Scenario(0, "qkrd"),
     Scenario(2, "k"),
     Scenario(0, "hkrd"),
     Scenario(0, "3krd"),

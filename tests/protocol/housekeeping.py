@@ -11,6 +11,7 @@ from tests.protocol.state import (
     FORGOTTEN,
     FRESH,
     LIVING,
+    MAX_ATTEMPTS,
     NOBODY,
     OVER,
     PENDING,
@@ -22,6 +23,7 @@ from tests.protocol.state import (
     Steps,
     Task,
     marked,
+    now,
 )
 from tests.protocol.stores import (
     World,
@@ -40,6 +42,7 @@ def steps(w: World, s: State) -> Steps:
     """What happens by itself."""
     yield from _keep_guards(w, s)
     yield from _reap(w, s)
+    yield from _requeue(s)
     yield from _send_webhooks(w, s)
     yield from _time(w, s)
 
@@ -123,6 +126,18 @@ def _reap(w: World, s: State) -> Steps:
         else:
             pending = charge(w, task)._replace(status=PENDING, holder=NOBODY)
             yield Step("must", "reaper: PENDING", s._replace(task=pending))
+
+
+def _requeue(s: State) -> Steps:
+    """An operator takes a running task from its worker, uncharged. Its guard stays; a row may have been written."""
+    task = s.task
+    if s.budget.requeues and task is not None and task.status == PROCESSING:
+        pending = task._replace(status=PENDING, holder=NOBODY, leased=False)
+        taken = s if task.holder == NOBODY else now(s, task.holder, requeued=True)
+        is_ending = task.holder != NOBODY and s.workers[task.holder].phase != "running"
+        has_failed = is_ending or task.charged >= MAX_ATTEMPTS  # such an attempt counts as ever
+        budget = s.budget._replace(requeues=0, tried=s.budget.tried if has_failed else max(s.budget.tried - 1, 0))
+        yield Step("may", "requeue: PENDING", taken._replace(task=pending, budget=budget))
 
 
 def _send_webhooks(w: World, s: State) -> Steps:

@@ -19,6 +19,7 @@ from tests.protocol.state import (
 )
 from tests.protocol.stores import (
     World,
+    count_start,
     free,
     has_ended,
     holds,
@@ -80,8 +81,12 @@ def ask_after_restore(w: World, s: State, i: int) -> Steps:
     elif has_ended(s, worker.run):
         yield Step("must", "asks again: a row, settles, stops", free(settle(w, s, worker.run), i, acknowledge=True))
     else:
-        wrong = starting(s, i, worker.run) if holds(w, s, i) else ()  # else the next beat stops it
-        yield Step("must", "asks again: nothing, goes on", now(s, i, phase="running"), wrong)
+        if holds(w, s, i):
+            wrong = starting(s, i, worker.run)
+            counted = count_start(w, s) if worker.requeued else s  # Redis has lost that it was requeued
+            yield Step("must", "asks again: nothing, goes on", now(counted, i, phase="running", requeued=False), wrong)
+        else:  # the next beat stops it
+            yield Step("must", "asks again: nothing, goes on", now(s, i, phase="running"))
 
 
 def _held(w: World, s: State, i: int) -> Steps:

@@ -23,6 +23,7 @@ OPS: Final = {
     "w": "not_before",
     "f": "a handler that fails, or kills its worker",
     "e": "a re-driver that is wrong once",
+    "q": "an operator who takes a running task from its worker",
     "2": "two keyed requests",
     "3": "two keyed requests that race, and a later one",
 }
@@ -78,6 +79,10 @@ class Scenario:
         requests = (Request(),) * (self.keyed or 1) + (Request(run=2),) * self.retries
         user = User(cancel="may" if "k" in self.ops else "no", delete="may" if "d" in self.ops else "no")
         budget = Budget(
-            faults=self.faults, releases=int("p" in self.ops), redrives=int("e" in self.ops), due="w" not in self.ops
+            faults=self.faults,
+            releases=int("p" in self.ops),
+            redrives=int("e" in self.ops),
+            requeues=int("q" in self.ops),
+            due="w" not in self.ops,
         )
         return State(None, False, (), (), True, Sql(), (IDLE, IDLE), requests, user, Keeper(), budget)

@@ -61,6 +61,7 @@ class Worker(NamedTuple):
     copy: int = 0  # a copy it is publishing
     purpose: str = ""  # why it copies, or how its run is to end
     fresh: bool = False  # its last good beat, or its claim, is younger than one lease
+    requeued: bool = False  # an operator has taken its task from it, of which it hears at its next beat
 
 
 class Request(NamedTuple):
@@ -111,6 +112,7 @@ class Budget(NamedTuple):
     lossless: bool = True  # no store has lost anything
     releases: int = 0
     redrives: int = 0  # times the re-driver is wrong about a loss
+    requeues: int = 0  # times an operator takes a running task from its worker
     due: bool = True  # not_before has passed
     tried: int = 0  # handlers started, less those that a shutdown stopped (counted where handlers fail)
 

@@ -158,7 +158,9 @@ def starting(s: State, i: int, run: int) -> tuple[str, ...]:
         wrong += ("DELETED_CAME_BACK",)
     if not s.budget.due:
         wrong += ("RAN_TOO_EARLY",)
-    if other.phase == "running" and other.fresh and other.run == run and not s.sql.rows[run - 1]:
+    # Who was requeued works on until its next beat; and for good if Redis was emptied before that, and it restores.
+    working = other.phase == "running" and other.fresh and not other.requeued and not s.workers[i].requeued
+    if working and other.run == run and not s.sql.rows[run - 1]:
         wrong += ("LIVE_WORKER_ROBBED",)
     if s.budget.tried >= MAX_ATTEMPTS and s.budget.lossless:
         wrong += ("TOO_MANY_ATTEMPTS",)

@@ -187,6 +187,12 @@ class ScriptMachine(RuleBasedStateMachine):
                 figures = {"attempt": released.attempt, "charged": released.charged}
                 self.cast.sent(worker.envelope.succeeded_by(copy, **figures))
 
+    @precondition(lambda self: self.cast.has_workers)
+    @rule(which=WORKERS)
+    def requeue(self, which: str) -> None:
+        worker = self.cast.worker(which, self.model)
+        self.script(self.store.requeue(TASK_ID, worker.envelope.run, worker.token))
+
     # --- ends and housekeeping
 
     @rule(

@@ -184,6 +184,13 @@ MUTANTS: Final = [
         ("'lease_until', 'claim_nonce')", "'lease_until')"),
     ),
     *_all(
+        "requeue",
+        ("if state ~= 'HELD' then", "if state == 'MISSING' then"),
+        ("status == 'PENDING' and run == A.run", "run == A.run"),
+        ("and token == A.token and", "and"),
+        ("'lease_until', 'claim_nonce')", "'lease_until')"),
+    ),
+    *_all(
         "settle",
         ("status == 'forgotten' or", ""),
         ("or tonumber(run) > tonumber(A.run) then", "then"),

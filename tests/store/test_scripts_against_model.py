@@ -23,7 +23,13 @@ ANSWERS: Final = {
     *(("create", "CREATED"), ("rerun", "CREATED"), ("queued", "ALIVE"), ("abort", "ABORTED")),
     *(("claim", "CLAIMED"), ("claim", "EXHAUSTED"), ("claim", "ASK"), ("claim", "PARK"), ("claim", "WAIT")),
     *(("promote", "PROMOTED"), ("beat", "HELD"), ("commit", "HELD"), ("restore", "HELD"), ("restore", "LOST")),
-    *(("release", "RELEASED"), ("settle", "SETTLED"), ("cancel", "WAITING"), ("forget", "FORGOTTEN")),
+    *(
+        ("release", "RELEASED"),
+        ("requeue", "REQUEUED"),
+        ("settle", "SETTLED"),
+        ("cancel", "WAITING"),
+        ("forget", "FORGOTTEN"),
+    ),
     *(("redrive", "PUBLISH"), ("renew_epoch", "RENEWED")),
 }
 """What must have been heard at least once, or the machine no longer gets to where it matters."""

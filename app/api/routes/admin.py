@@ -158,6 +158,27 @@ async def task(
     return json_response(task_document(seen), headers=NO_STORE)
 
 
+@router.post(
+    "/tasks/{task_id}/requeue",
+    status_code=202,
+    response_class=Response,
+    summary="Take a running task from its worker",
+    responses={
+        202: {"description": "It waits again, uncharged, and goes on from its last checkpoint."},
+        **problems(400, 404, 406, 409, 413, 415, 422, 503),
+    },
+    openapi_extra=REASON_BODY,
+)
+async def requeue(
+    request: Request, caller: Administrator, task_id: TaskId, administration: AdministrationService
+) -> Response:
+    """Take a running task from the worker that has it, which stops at its next beat. Any other task is a conflict."""
+    await administration.task(task_id, principal=caller)
+    reason = await _reason(request)
+    seen = await administration.requeue(task_id, principal=caller, reason=reason)
+    return json_response(task_document(seen), 202, headers=NO_STORE)
+
+
 @router.get(
     "/dead-letters",
     response_class=Response,

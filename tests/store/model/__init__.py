@@ -22,6 +22,7 @@ SCRIPTS: Final[dict[str, Callable[[Shard, Arguments], Reply]]] = {
     "restore": holding.restore,
     "hand_over": holding.hand_over,
     "release": holding.release,
+    "requeue": holding.requeue,
     "settle": ends.settle,
     "cancel": ends.cancel,
     "forget": ends.forget,

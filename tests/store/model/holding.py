@@ -1,4 +1,4 @@
-"""What the holder of a token does: beat, commit, restore, hand_over, release; and promote."""
+"""What the holder of a token does: beat, commit, restore, hand_over, release; and promote, and requeue."""
 
 from tests.store.model.shard import Arguments, Reply, Shard
 
@@ -87,3 +87,14 @@ def release(s: Shard, a: Arguments) -> Reply:
         s.put(not_before=s.now + a.number("wait"))
     s.change(status="PENDING", charged=charged, next_guard=a["copy"])
     return ["RELEASED", s.number("attempt"), charged]
+
+
+def requeue(s: Shard, a: Arguments) -> Reply:
+    """Take it from its holder, uncharged; what guards it stays."""
+    state = s.held(a)
+    if state != "HELD":
+        same = s.run == a.number("run") and s.number("token") == a.number("token")
+        return "REQUEUED" if s.status == "PENDING" and same else state
+    s.remove(("worker", "lease_until", "claim_nonce"))
+    s.change(status="PENDING")
+    return "REQUEUED"
