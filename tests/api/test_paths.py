@@ -41,8 +41,7 @@ NOT_THERE = [
     "/problems/no-such", "/problems/gone/", "/openapi.json/", "/redoc", "/docs/oauth2-redirect", "/favicon.ico",
 ]  # fmt: skip
 LATER = [
-    ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/metrics"), ("GET", "/asyncapi.json"),
-    ("GET", "/v1/workload/{id}/ws"),
+    ("POST", "/v1/workload/batch"), ("POST", "/v1/uploads"), ("GET", "/metrics"), ("GET", "/v1/workload/{id}/ws"),
 ]  # fmt: skip
 
 

@@ -21,9 +21,9 @@ READS_FOR_EACH = 1.0
 
 @pytest.fixture
 async def service(own_redis: RedisServer, rabbit_server: RabbitServer, tmp_path: Path) -> AsyncIterator[Service]:
-    """A service whose worker has not begun; only jobs, so that no housekeeping is counted."""
+    """A service whose worker has not begun; only jobs and a long lease, so that no housekeeping or beat is counted."""
     async with running_service(
-        own_redis, rabbit_server, tmp_path / "service", workers=0, roles=["jobs"], lease_seconds=15
+        own_redis, rabbit_server, tmp_path / "service", workers=0, roles=["jobs"], lease_seconds=120
     ) as running:
         yield running
 
