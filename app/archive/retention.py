@@ -85,7 +85,8 @@ def results_removed(connection: Connection, removed: Sequence[ExpiredResult]) ->
 
 def _portion(statement: Select[tuple[object, ...]], limit: int) -> Select[tuple[object, ...]]:
     # SKIP LOCKED: two who purge take different portions, and neither waits for a `forget`. SQLite leaves it out.
-    return statement.limit(limit).with_for_update(skip_locked=True)
+    # A CTE: PostgreSQL may run a subquery that locks again for each row, and take more than one portion.
+    return select(statement.limit(limit).with_for_update(skip_locked=True).cte(nesting=True))
 
 
 def _deleted(connection: Connection, statement: Delete) -> int:
