@@ -5,7 +5,6 @@ They are on no list, so all hashes are walked through. Each is looked at inside 
 """
 
 from collections import defaultdict
-from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.domain.errors import StoreUnavailable
-from app.store.keys import TASK_PATTERN, shard_of
+from app.store.keys import TASK_PATTERN, shard_of, task_of_key
+from app.store.lua import LoadedText, text_of
 
 
 class HandSet:
@@ -21,8 +21,7 @@ class HandSet:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        source = (files("app.store") / "scripts" / "hand_set.lua").read_text(encoding="utf-8")
-        self._script = redis.register_script(source)
+        self._script = LoadedText(redis, text_of("hand_set"))
         self._cursor = 0
 
     async def walk_on(self, *, count: int) -> list[UUID]:
@@ -33,16 +32,12 @@ class HandSet:
         """
         try:
             scanned: Any = await self._redis.scan(self._cursor, match=TASK_PATTERN, count=count)
-            cursor, keys = scanned
-            shards: defaultdict[int, list[bytes]] = defaultdict(list)
-            for key in keys:
-                shards[shard_of(_task_of(key))].append(key)
-            found: list[Any] = [key for shard in shards.values() for key in await self._script(keys=shard)]
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
+        cursor, keys = scanned
+        shards: defaultdict[int, list[str]] = defaultdict(list)
+        for key in map(bytes.decode, keys):
+            shards[shard_of(task_of_key(key))].append(key)
+        found: list[bytes] = [key for shard in shards.values() for key in await self._script.run(shard, ())]
         self._cursor = cursor
-        return [_task_of(key) for key in found]
-
-
-def _task_of(key: bytes) -> UUID:
-    return UUID(key.decode().rpartition(":")[2])
+        return [task_of_key(key.decode()) for key in found]

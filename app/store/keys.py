@@ -113,6 +113,11 @@ ACTIVE_PATTERN: Final = "longhaul:owner:{*}:active"
 """For SCAN: every owner's active tasks."""
 
 
+def task_of_key(key: str) -> UUID:
+    """Return the task whose hash this is."""
+    return UUID(key.rpartition(":")[2])
+
+
 def owner_of_key(key: str) -> str:
     """Return the digest of the owner whose key this is."""
     return key.partition("{")[2].partition("}")[0]

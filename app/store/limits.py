@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.resources import files
 from math import ceil
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -24,7 +23,7 @@ from app.domain.moments import span_milliseconds
 from app.store.batching import RoundTrips
 from app.store.keys import ACTIVE_PATTERN, owner_active_key, owner_id, owner_of_key, owner_rate_key, owner_tasks_key
 from app.store.listing import LIST_TTL
-from app.store.lua import LoadedText
+from app.store.lua import LoadedText, text_of
 
 QUOTA_RETRY_SECONDS: Final = 5
 """After how long it is worth asking again whether one of one's own tasks has ended."""
@@ -56,7 +55,7 @@ class OwnerLimits:
         self._window = window
         self._active_tasks = active_tasks
         self._trips = RoundTrips.of(redis)
-        self._admit = LoadedText(redis, (files("app.store") / "scripts" / "admit.lua").read_text(encoding="utf-8"))
+        self._admit = LoadedText(redis, text_of("admit"))
 
     async def admit(self, envelope: Envelope) -> Admission:
         """Take a unit of the owner's rate, count the task as active, and list it: one script, one round trip.

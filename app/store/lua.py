@@ -77,9 +77,13 @@ def _flat(fields: Sequence[Argument], named: Mapping[str, Argument]) -> list[Arg
     return [*arguments, "--", *fields] if fields else arguments
 
 
+def text_of(name: str) -> str:
+    """Return a script's own text."""
+    return (files("app.store") / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+
+
 def source(name: str) -> str:
-    """Return a script's text, with what stands before every script."""
-    folder = files("app.store") / "scripts"
+    """Return the text of a script about a task, with what stands before every such script."""
     names = ", ".join(f"'{field}'" for field in PUBLIC_FIELDS)
     constants = f"local FIELDS = {{{names}}}\nlocal CHANNEL = '{OWNER_CHANNEL_PREFIX}'\n"
-    return constants + "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("prelude", name))
+    return constants + text_of("prelude") + text_of(name)

@@ -11,7 +11,7 @@ from app.domain.moments import milliseconds, moment
 from app.domain.problem import Problem
 from app.domain.task import ResultFile, Task
 from app.store.batching import Argument
-from app.store.keys import PUBLIC_FIELDS, owner_id
+from app.store.keys import PUBLIC_FIELDS, owner_id, task_of_key
 
 Values = list[bytes | None]
 """The values of PUBLIC_FIELDS, in order."""
@@ -70,7 +70,7 @@ class Published:
 
     def __init__(self, message: bytes) -> None:
         key, *self._rest = json.loads(message)
-        self.task_id = UUID(key.rpartition(":")[2])
+        self.task_id = task_of_key(key)
         self.is_log = len(self._rest) > 1
 
     def task(self) -> Task | None:
