@@ -1,6 +1,6 @@
 """How soon a submission is refused once RabbitMQ has raised its memory alarm, from the first one on.
 
-    PYTHONPATH=.:deploy/local python benchmarks/alarm.py [seconds] [submissions a second]
+    python benchmarks/alarm.py [seconds] [submissions a second]
 
 It starts a Redis, a RabbitMQ and an API of its own, submits at a steady pace, raises the alarm, and prints the latency
 of every answer that was 503. The target is 100 ms at the 99th percentile.
@@ -8,35 +8,27 @@ of every answer that was 503. The target is 100 ms at the 99th percentile.
 
 import asyncio
 import sys
-import tempfile
 import time
 from pathlib import Path
 from statistics import median, quantiles
 
 import httpx
 
-from stack.ports import free_port
-from stack.servers import RabbitServer, RedisServer
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.staging import servers
+from stack.servers import RabbitServer
 from tests.support.service import running_service
 
 
 async def measure(seconds: float, rate: float) -> None:
     """Print the latencies."""
-    with tempfile.TemporaryDirectory(prefix="longhaul-alarm-") as name:
-        directory = Path(name)
-        redis = RedisServer(directory / "redis", free_port(), die_with_parent=True)
-        rabbit = RabbitServer(directory / "rabbit", free_port(3), die_with_parent=True)
-        redis.start()
-        rabbit.start()
-        try:
-            async with (
-                running_service(redis, rabbit, directory / "service", workers=0) as service,
-                service.client() as client,
-            ):
-                await submit_all(client, rabbit, seconds, rate)
-        finally:
-            rabbit.stop()
-            redis.stop()
+    with servers() as (directory, redis, rabbit):
+        async with (
+            running_service(redis, rabbit, directory / "service", workers=0) as service,
+            service.client() as client,
+        ):
+            await submit_all(client, rabbit, seconds, rate)
 
 
 async def submit_all(client: httpx.AsyncClient, rabbit: RabbitServer, seconds: float, rate: float) -> None:

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -21,12 +20,10 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "deploy" / "local")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stack.ports import free_port  # noqa: E402
-from stack.servers import RabbitServer, RedisServer  # noqa: E402
-from tests.support.service import Service, running_service  # noqa: E402
+from benchmarks.staging import servers
+from tests.support.service import Service, running_service
 
 AIM = 2.0
 PACE_SECONDS = 0.1
@@ -38,19 +35,10 @@ BODY = {"action": "noop", "id": 1}
 @contextlib.asynccontextmanager
 async def started(limit: int) -> AsyncIterator[Service]:
     """A service whose every caller may submit `limit` tasks a minute."""
-    with tempfile.TemporaryDirectory(prefix="longhaul-fairness-") as name:
-        directory = Path(name)
-        redis = RedisServer(directory / "redis", free_port(), die_with_parent=True)
-        rabbit = RabbitServer(directory / "rabbit", free_port(3), die_with_parent=True)
-        redis.start()
-        rabbit.start()
-        try:
-            limits = {"submissions": limit, "window_seconds": WINDOW_SECONDS, "active_tasks": 10_000}
-            async with running_service(redis, rabbit, directory / "service", rate_limits=limits) as service:
-                yield service
-        finally:
-            rabbit.stop()
-            redis.stop()
+    limits = {"submissions": limit, "window_seconds": WINDOW_SECONDS, "active_tasks": 10_000}
+    with servers() as (directory, redis, rabbit):
+        async with running_service(redis, rabbit, directory / "service", rate_limits=limits) as service:
+            yield service
 
 
 async def work(client: httpx.AsyncClient, seconds: float) -> list[float]:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -97,15 +97,26 @@ class Stage:
         return (self.cpu_seconds() - before) / count * 1000
 
 
-@contextlib.asynccontextmanager
-async def staged(**overrides: Any) -> AsyncIterator[Stage]:
-    """Start servers and an API; `overrides` replace whole keys of the configuration."""
+@contextlib.contextmanager
+def servers() -> Iterator[tuple[Path, RedisServer, RabbitServer]]:
+    """Start a Redis and a RabbitMQ, in a directory that goes with them."""
     with tempfile.TemporaryDirectory(prefix="longhaul-bench-") as name:
         directory = Path(name)
         redis = RedisServer(directory / "redis", free_port(), die_with_parent=True)
         rabbit = RabbitServer(directory / "rabbit", free_port(3), die_with_parent=True)
         redis.start()
         rabbit.start()
+        try:
+            yield directory, redis, rabbit
+        finally:
+            rabbit.stop()
+            redis.stop()
+
+
+@contextlib.asynccontextmanager
+async def staged(**overrides: Any) -> AsyncIterator[Stage]:
+    """Start servers and an API; `overrides` replace whole keys of the configuration."""
+    with servers() as (directory, redis, rabbit):
         amqp_url = own_vhost(rabbit)
         home = directory / "service"
         home.mkdir()
@@ -122,8 +133,6 @@ async def staged(**overrides: Any) -> AsyncIterator[Stage]:
             yield Stage(redis, rabbit, service)
         finally:
             service.stop()
-            rabbit.stop()
-            redis.stop()
 
 
 def _cpu_seconds(pid: int) -> float:

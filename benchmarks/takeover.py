@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,12 +21,10 @@ from typing import Any, Final
 
 import httpx
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "deploy" / "local")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stack.ports import free_port  # noqa: E402
-from stack.servers import RabbitServer, RedisServer  # noqa: E402
-from tests.support.service import Service, running_service  # noqa: E402
+from benchmarks.staging import servers
+from tests.support.service import Service, running_service
 
 GRACE: Final = 5.0
 WORKERS: Final = 3
@@ -40,22 +37,13 @@ ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 @contextlib.asynccontextmanager
 async def started(lease: int) -> AsyncIterator[Service]:
     """A service with this lease."""
-    with tempfile.TemporaryDirectory(prefix="longhaul-takeover-") as name:
-        directory = Path(name)
-        redis = RedisServer(directory / "redis", free_port(), die_with_parent=True)
-        rabbit = RabbitServer(directory / "rabbit", free_port(3), die_with_parent=True)
-        redis.start()
-        rabbit.start()
-        try:
-            queues = {"bench": {"prefetch": OTHERS, "concurrency": OTHERS}}
-            async with running_service(
-                redis, rabbit, directory / "service", workers=WORKERS, lease_seconds=lease, queues=queues,
-                actions=["app.actions.sleep"], handlers=["workers.handlers.sleep"],
-            ) as service:  # fmt: skip
-                yield service
-        finally:
-            rabbit.stop()
-            redis.stop()
+    queues = {"bench": {"prefetch": OTHERS, "concurrency": OTHERS}}
+    with servers() as (directory, redis, rabbit):
+        async with running_service(
+            redis, rabbit, directory / "service", workers=WORKERS, lease_seconds=lease, queues=queues,
+            actions=["app.actions.sleep"], handlers=["workers.handlers.sleep"],
+        ) as service:  # fmt: skip
+            yield service
 
 
 async def submit(client: httpx.AsyncClient, seconds: float) -> str:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from datetime import datetime
@@ -20,14 +19,12 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "deploy" / "local")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stack.ports import free_port  # noqa: E402
-from stack.servers import RabbitServer, RedisServer  # noqa: E402
-from tests.support.receivers import Received, Receiver, receiver  # noqa: E402
-from tests.support.service import Service, running_service  # noqa: E402
-from tests.support.waiting import wait_until  # noqa: E402
+from benchmarks.staging import servers
+from tests.support.receivers import Received, Receiver, receiver
+from tests.support.service import Service, running_service
+from tests.support.waiting import wait_until
 
 PROMISE_MS = 500.0
 AIM_MS = 100.0
@@ -92,18 +89,9 @@ async def main() -> int:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--rate", type=float, default=5, help="submissions a second")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="longhaul-webhook-") as name:
-        directory = Path(name)
-        redis = RedisServer(directory / "redis", free_port(), die_with_parent=True)
-        rabbit = RabbitServer(directory / "rabbit", free_port(3), die_with_parent=True)
-        redis.start()
-        rabbit.start()
-        try:
-            async with running_service(redis, rabbit, directory / "service") as service:
-                kept = await measure(service, seconds=asked.seconds, rate=asked.rate)
-        finally:
-            rabbit.stop()
-            redis.stop()
+    with servers() as (directory, redis, rabbit):
+        async with running_service(redis, rabbit, directory / "service") as service:
+            kept = await measure(service, seconds=asked.seconds, rate=asked.rate)
     return 0 if kept else 1
 
 
