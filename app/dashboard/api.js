@@ -80,6 +80,7 @@ export function whenExpired(action) {
   onExpired = action;
 }
 
-function expired() {
+/** Say that it was refused. */
+export function expired() {
   onExpired();
 }

@@ -68,7 +68,7 @@ export function fieldFor(name, schema, { root, required }) {
   const element = h(
     "div",
     { class: "field", data: { field: name } },
-    h("label", { for: id }, name.replaceAll("_", " "), required ? h("span", { class: "needed" }, " (needed)") : null),
+    h("label", { for: id }, name.replaceAll("_", " "), required ? h("span", { class: "required" }, " (required)") : null),
     input,
     h("p", { class: "hint", id: `${id}-hint` }, hintFor(spec)),
     h("p", { class: "wrong", id: `${id}-error` }),
@@ -91,7 +91,7 @@ function hintFor(spec) {
   if (low !== undefined && high !== undefined) limits.push(`${spec.exclusiveMinimum !== undefined ? "Above" : "From"} ${low} to ${high}.`);
   else if (low !== undefined) limits.push(spec.exclusiveMinimum !== undefined ? `Above ${low}.` : `${low} or more.`);
   else if (high !== undefined) limits.push(`Up to ${high}.`);
-  if (spec.type === "array") limits.push(`Parted by spaces${spec.maxItems ? `; ${spec.maxItems} at most` : ""}.`);
+  if (spec.type === "array") limits.push(`Separated by spaces${spec.maxItems ? `; ${spec.maxItems} at most` : ""}.`);
   if (spec.default !== undefined && spec.default !== null && !Array.isArray(spec.default) && !spec.enum) limits.push(`${spec.default} if left empty.`);
   return [spec.description, ...limits].filter(Boolean).join(" ");
 }

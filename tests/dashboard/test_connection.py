@@ -1,5 +1,6 @@
 """The API dies while somebody watches: the page says so, and when it is back, it goes on."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -54,9 +55,10 @@ async def test_a_lost_connection_is_said_and_so_is_its_return(
     await expect(shown).to_be_visible()
     await alice.post(f"/v1/workload/{task['task_id']}/cancel")
 
-    await other_api.start_api()
     await visitor.button("Try now").click()
-    await visitor.sees(banner, "Connected again.")
+    await visitor.sees(banner, "Connection lost.")
+    # That it is back is said for some seconds, from the first answer on: perhaps before we know it ourselves.
+    await asyncio.gather(other_api.start_api(), expect(banner).to_contain_text("Connected again.", timeout=120_000))
     if place != "the queues":
         await visitor.sees(shown, "Cancelled")
     await expect(banner).to_be_empty()

@@ -43,7 +43,7 @@ async def test_from_the_token_to_the_downloaded_file(
     await page.get_by_role("link", name="Submit a task").click()
     await page.get_by_role("radio", name="transform_dataset").check()
     await visitor.button("Submit").click()
-    await visitor.sees(page.locator("#field-id-error"), "This is needed")
+    await visitor.sees(page.locator("#field-id-error"), "This is required")
     await page.locator("#field-id").select_option(label="1024")
     await page.get_by_text("Options").click()
     await page.get_by_label("Labels").fill("nightly, from-the-form")
@@ -76,6 +76,7 @@ async def test_cancel_then_run_again_then_delete(visit: Visit, alice: httpx.Asyn
     visitor = await visit(f"/dashboard/tasks/{task['task_id']}")
     page = visitor.page
     await visitor.sees_status("Processing")
+    await expect(visitor.button("Requeue")).to_have_count(0)  # that is for operators
     await visitor.button("Cancel").click()
     await page.get_by_role("dialog").get_by_role("button", name="Keep it as it is").click()
     await visitor.sees_status("Processing")

@@ -51,6 +51,12 @@ class Visitor:
         """The page's heading."""
         return self.page.get_by_role("heading", level=1, name=name, exact=True)
 
+    async def says_why(self, reason: str, *, verb: str) -> None:
+        """Answer the dialog that asks for a reason, and go through with it."""
+        dialog = self.page.get_by_role("dialog")
+        await dialog.get_by_label("Why?").fill(reason)
+        await dialog.get_by_role("button", name=verb).click()
+
     async def sees(self, locator: Locator, text: str) -> None:
         """Wait until something reads so, in part."""
         await expect(locator).to_contain_text(text)

@@ -2,7 +2,7 @@
 
 import { call, Refused, Unreachable } from "../api.js";
 import { chart } from "../chart.js";
-import { ago, bytes, confirmed, duration, emptyState, h, number, say, show, statusBadge, toast } from "../dom.js";
+import { ago, bytes, confirmed, duration, emptyState, exactly, h, number, say, show, statusBadge, toast } from "../dom.js";
 import { repeat } from "../live.js";
 import { samples } from "../sampler.js";
 
@@ -71,7 +71,7 @@ export function queuesView(main) {
     const rows = [
       ["Ready", queue.ready ?? "unknown"],
       ["Running", queue.running],
-      ["For later", queue.parked],
+      ["Scheduled", queue.parked],
       ["Workers", queue.consumers ?? "unknown"],
       ["Limit", queue.depth_limit],
     ];
@@ -85,8 +85,8 @@ export function queuesView(main) {
     const why = card.querySelector(".hint");
     why.hidden = !queue.paused;
     if (queue.paused) {
-      const text = `${queue.paused.by}, ${new Date(queue.paused.since).toLocaleString()}`;
-      say(why, `Paused by ${queue.paused.reason ? `${text}: ${queue.paused.reason}` : text}`);
+      const { by, since, reason } = queue.paused;
+      say(why, `Paused by ${by}, ${exactly(since)}${reason ? `: ${reason}` : ""}`);
     }
     load.draw(samples());
     rates.draw(samples());
@@ -108,8 +108,8 @@ export function queuesView(main) {
 
   function verdict(queue) {
     if (queue.paused) return ["Paused", "warn"];
-    if (queue.consumers === 0 && queue.load > 0) return ["Nobody works on it", "bad"];
-    if (queue.consumers === 0) return ["Nobody serves it", "warn"];
+    if (queue.consumers === 0 && queue.load > 0) return ["No workers: nothing moves", "bad"];
+    if (queue.consumers === 0) return ["No workers", "warn"];
     if (queue.load >= queue.depth_limit) return ["Full: new tasks are refused", "bad"];
     if (queue.load === 0) return ["Idle", "calm"];
     const surplus = queue.out_per_second - queue.in_per_second;
@@ -122,7 +122,7 @@ export function queuesView(main) {
     samples(data.items);
     keyed(list, data.items, (queue) => queue.name, make, update);
     const load = data.items.reduce((sum, queue) => sum + queue.load, 0);
-    say(count, `${number(load)} ${load === 1 ? "task" : "tasks"} to be worked off`);
+    say(count, `${number(load)} ${load === 1 ? "task" : "tasks"} waiting or running`);
   }
 
   return repeat({ read, every: 2000 });
@@ -148,7 +148,9 @@ export function workersView(main) {
   function update(item, worker, most) {
     show(item.querySelector(".hint"), `up ${duration((Date.now() - Date.parse(worker.started_at)) / 1000)} · version ${worker.version} · seen `, ago(worker.seen_at));
     say(item.querySelector(".memory-text"), `${bytes(worker.rss_bytes)} in ${worker.children + 1} ${worker.children ? "processes" : "process"}`);
-    item.querySelector(".bar-done").style.transform = `scaleX(${worker.rss_bytes / most})`;
+    // Workers beside one another: the bar of one alone would look like a limit reached.
+    item.querySelector(".memory .bar").hidden = !most;
+    if (most) item.querySelector(".bar-done").style.transform = `scaleX(${worker.rss_bytes / most})`;
     keyed(
       item.querySelector(".slots"),
       worker.queues,
@@ -184,10 +186,10 @@ export function workersView(main) {
       const { data } = await call("/v1/admin/workers");
       const workers = data.items;
       const tasks = workers.reduce((sum, worker) => sum + worker.queues.reduce((inner, queue) => inner + queue.running, 0), 0);
-      say(count, `${workers.length} alive, at ${number(tasks)} ${tasks === 1 ? "task" : "tasks"}`);
+      say(count, `${workers.length} alive, ${number(tasks)} ${tasks === 1 ? "task" : "tasks"} running`);
       if (!workers.length) return show(place, emptyState("No worker is alive", "Tasks are accepted all the same, and wait. Start worker-engine, and it appears here within two seconds."));
       if (list.parentNode !== place) show(place, list);
-      const most = Math.max(1, ...workers.map((worker) => worker.rss_bytes));
+      const most = workers.length > 1 && Math.max(1, ...workers.map((worker) => worker.rss_bytes));
       keyed(list, workers, (worker) => worker.id, make, (item, worker) => update(item, worker, most));
     },
     every: 2000,
@@ -233,12 +235,12 @@ const REASONS = {
   "worker-lost": "Its workers were lost, again and again",
   "out-of-memory": "It needed more memory than it may have",
   timeout: "Its attempts took too long",
-  undecryptable: "Its sealed order does not open under any known key",
+  undecryptable: "Its sealed payload does not open under any known key",
   malformed: "It is no message of ours",
 };
 
 export function deadLettersView(main) {
-  const { element, count } = head("Dead letters", "Tasks that were given up. Mend the cause first; then redrive them, and they go on from their last checkpoint.");
+  const { element, count } = head("Dead letters", "Tasks that were given up. Fix the cause first; then redrive them, and they go on from their last checkpoint.");
   const place = h("div", {});
   const list = h("ul", { class: "entries", role: "list" });
   show(main, element, place);
@@ -283,7 +285,7 @@ export function deadLettersView(main) {
     );
     if (!reason) return;
     await changed(`/v1/admin/dead-letters/${encodeURIComponent(letter.id)}/${what}`, reason, async ({ data }) => {
-      toast(what === "purge" ? "Removed" : data.runs_again ? "It runs again" : "It needed nothing any more");
+      toast(what === "purge" ? "Removed" : data.runs_again ? "It runs again" : "Nothing to do: it was deleted, or has run again since");
       await read();
     });
   }

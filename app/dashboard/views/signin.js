@@ -12,7 +12,7 @@ export function signInView(main, { notice = "" }) {
   async function signIn(event) {
     event.preventDefault();
     const token = field.value.trim().replace(/^Bearer\s+/i, "");
-    if (!looksLikeToken(token)) return refuse("This is not a token: three parts, parted by dots, are expected.");
+    if (!looksLikeToken(token)) return refuse("This is not a token: three parts, separated by dots, are expected.");
     button.disabled = true;
     try {
       await call("/v1/actions", { token });

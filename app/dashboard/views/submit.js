@@ -89,7 +89,7 @@ export function submitView(main, { query }) {
         try {
           const value = field.read();
           if (value !== undefined) body[field.name] = value;
-          else if (field.required) wrong = "This is needed.";
+          else if (field.required) wrong = "This is required.";
         } catch (error) {
           wrong = error.message;
         }

@@ -1,6 +1,6 @@
 // One task: its way so far, what it says of itself, and what can be done about it.
 
-import { call, download, Refused, Unreachable } from "../api.js";
+import { call, download, expired, Refused, Unreachable } from "../api.js";
 import { ago, announce, bytes, clock, clockOrDay, confirmed, copy, duration, emptyState, exactly, h, say, show, statusBadge, statusWord, toast } from "../dom.js";
 import { follow, repeat } from "../live.js";
 import { session } from "../session.js";
@@ -60,7 +60,7 @@ export function taskView(main, { taskId }) {
       if (!foreign && task.links?.logs) void readLogs();
     }
     draw(first);
-    if (task.webhook && !stopDeliveries && !foreign && !byLink) watchDeliveries();
+    if ((task.webhook || foreign) && !stopDeliveries && !byLink) watchDeliveries();
   }
 
   /** Keep what has happened, and tell a screen reader of what matters. */
@@ -86,7 +86,7 @@ export function taskView(main, { taskId }) {
         head,
         byLink || !session.token ? null : h("p", { class: "crumb" }, h("a", { href: foreign ? "/dashboard/all-tasks" : "/dashboard" }, h("span", { "aria-hidden": "true" }, "← "), foreign ? "All tasks" : "Tasks")),
         h("div", { class: "task-title" }, h("h1", { tabindex: "-1" }, task.action), statusBadge(task.status)),
-        h("p", { class: "task-id" }, h("code", {}, task.task_id), h("button", { type: "button", class: "button quiet small", on: { click: () => copy(task.task_id, "Id") } }, "Copy id")),
+        h("p", { class: "task-id" }, h("code", {}, task.task_id), h("button", { type: "button", class: "button quiet small", on: { click: () => copy(task.task_id, "ID") } }, "Copy ID")),
         foreign ? h("p", { class: "hint" }, "Another user's task, as operators see it: no payload, no result.") : null,
       );
       if (focused) head.querySelector("h1").focus();
@@ -132,7 +132,8 @@ export function taskView(main, { taskId }) {
       case "COMPLETED":
         return task.started_at ? `Done in ${duration((Date.parse(task.finished_at) - Date.parse(task.started_at)) / 1000)}` : "Done";
       default:
-        return task.status === "FAILED" ? "It was given up" : "It was stopped";
+        if (!task.started_at) return `${statusWord(task.status)} before it started`;
+        return `${statusWord(task.status)}${task.attempt > 1 ? ` at attempt ${task.attempt},` : ""} after ${duration((Date.parse(task.finished_at) - Date.parse(task.started_at)) / 1000)}`;
     }
   }
 
@@ -157,6 +158,7 @@ export function taskView(main, { taskId }) {
     const wanted = [];
     if (link("result")) wanted.push(["download", `Download ${task.result ? `(${bytes(task.result.size)})` : ""}`, "button primary", fetchResult]);
     if (may && link("cancel") && task.status !== "CANCELLED" && !task.cancel_requested) wanted.push(["cancel", "Cancel", "button", cancel]);
+    if (session.isAdmin && !byLink && task.status === "PROCESSING") wanted.push(["requeue", "Requeue", "button", requeue]);
     if (session.maySubmit && !byLink && link("retry")) wanted.push(["retry", "Run again", "button primary", retry]);
     if (session.maySubmit && !byLink && !foreign && TERMINAL.has(task.status)) wanted.push(["delete", "Delete", "button danger", remove]);
     if (!foreign) wanted.push(["curl", "Copy as curl", "button quiet", curl]);
@@ -179,7 +181,7 @@ export function taskView(main, { taskId }) {
       task.result ? ["Result", [h("code", {}, task.result.filename), `, ${bytes(task.result.size)}`]] : null,
       task.expires_at ? ["Kept until", exactly(task.expires_at)] : null,
       task.result ? ["SHA-256", h("code", { class: "breaks" }, task.result.sha256)] : null,
-      task.webhook ? ["Webhook", `${task.webhook.state}, ${task.webhook.attempts ?? 0} attempts`] : null,
+      task.webhook ? ["Webhook", `${task.webhook.state}, ${task.webhook.attempts ?? 0} ${task.webhook.attempts === 1 ? "attempt" : "attempts"}`] : null,
       task.trace_id ? ["Trace", h("code", { class: "breaks" }, task.trace_id)] : null,
     ].filter(Boolean);
     show(facts, h("h2", { id: "facts-title" }, "Details"), h("dl", {}, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
@@ -187,7 +189,7 @@ export function taskView(main, { taskId }) {
 
   function drawPast() {
     const moments = [{ at: Date.parse(task.created_at), what: "Accepted" }];
-    if (task.started_at) moments.push({ at: Date.parse(task.started_at), what: "First attempt of this run began" });
+    if (task.started_at) moments.push({ at: Date.parse(task.started_at), what: "Started" });
     if (task.next_attempt_at && task.attempt) moments.push({ at: Date.parse(task.next_attempt_at), what: `Attempt ${task.attempt + 1} may begin` });
     if (task.finished_at) moments.push({ at: Date.parse(task.finished_at), what: `${statusWord(task.status)}${task.attempt > 1 ? ` at attempt ${task.attempt}` : ""}` });
     const live = seen.filter(({ what }) => !(task.finished_at && what === statusWord(task.status)));
@@ -229,14 +231,16 @@ export function taskView(main, { taskId }) {
 
   // --- webhook deliveries
 
+  const deliveriesPath = () => `/v1/${foreign ? "admin/tasks" : "workload"}/${taskId}/deliveries`;
+
   function watchDeliveries() {
-    stopDeliveries = repeat({ read: readDeliveries, every: 5000 });
+    stopDeliveries = repeat({ read: readDeliveries, every: 2000 });
   }
 
   async function readDeliveries() {
     let items;
     try {
-      ({ items } = (await call(`/v1/workload/${taskId}/deliveries`, { token })).data);
+      ({ items } = (await call(deliveriesPath(), { token })).data);
     } catch (error) {
       if (error instanceof Refused && error.status === 404) stopDeliveries(); // nothing to show here
       throw error;
@@ -244,6 +248,11 @@ export function taskView(main, { taskId }) {
     if (disposed || !items.length) return;
     const shown = items.map((item) => item.id).join();
     if (letters.dataset.shown === shown) return;
+    // How far it has come changes without the task's `seq`: nothing tells of it live.
+    if (!foreign) {
+      task.webhook = (await call(`/v1/workload/status/${taskId}`, { token })).data.webhook;
+      drawFacts();
+    }
     letters.dataset.shown = shown;
     letters.hidden = false;
     show(letters, h("h2", { id: "deliveries-title" }, "Webhook deliveries"), h("ol", { class: "deliveries" }, items.map(delivery)));
@@ -251,7 +260,13 @@ export function taskView(main, { taskId }) {
 
   function delivery(item, place) {
     const answer = item.status_code ? `HTTP ${item.status_code}` : (item.error ?? "no answer");
-    const again = () => call(`/v1/workload/${taskId}/deliveries/${item.id}/redeliver`, { method: "POST", token });
+    const send = (body) => act(() => call(`${deliveriesPath()}/${item.id}/redeliver`, { method: "POST", token, body }), "It is sent again", readDeliveries);
+    /** An operator says why: it is somebody else's. */
+    async function again() {
+      if (!foreign) return send();
+      const reason = await confirmed({ title: "Send this webhook again?", text: "Its receiver gets the same bytes under the same id once more.", verb: "Send again", reason: true });
+      if (reason) await send({ reason });
+    }
     return h(
       "li",
       { class: `delivery delivery-${item.outcome}` },
@@ -264,8 +279,8 @@ export function taskView(main, { taskId }) {
         place === 0 && item.next_attempt_at ? ` · next try at ${clockOrDay(item.next_attempt_at)}` : null,
         item.location ? [" · to ", h("code", { class: "breaks" }, item.location)] : null,
       ),
-      session.maySubmit
-        ? h("button", { type: "button", class: "button small", "aria-label": `Send again: ${item.type}`, on: { click: () => act(again, "It is sent again", readDeliveries) } }, "Send again")
+      session.maySubmit || foreign
+        ? h("button", { type: "button", class: "button small", "aria-label": `Send again: ${item.type}`, on: { click: again } }, "Send again")
         : null,
     );
   }
@@ -289,6 +304,14 @@ export function taskView(main, { taskId }) {
     await act(() => call(`/v1/workload/${taskId}/cancel`, { method: "POST", token }), "Cancel asked for");
   }
 
+  /** For operators: take a running task from its worker. */
+  async function requeue() {
+    const reason = await confirmed({ title: "Requeue this task?", text: "Its worker loses it and stops at its next heartbeat. The task waits again and goes on from its last checkpoint; the attempt is not counted as a failure.", verb: "Requeue", reason: true });
+    if (!reason) return;
+    // Of one's own task the socket tells more: what an operator is answered has no links.
+    await act(() => call(`/v1/admin/tasks/${taskId}/requeue`, { method: "POST", body: { reason } }).then((answer) => (foreign ? answer : null)), "Requeued");
+  }
+
   async function retry() {
     await act(() => call(`/v1/workload/${taskId}/retry`, { method: "POST", token }), "It runs again", () => {
       stop();
@@ -297,7 +320,7 @@ export function taskView(main, { taskId }) {
   }
 
   async function remove() {
-    if (!(await confirmed({ title: "Delete this task?", text: "The task, its order and its result are forgotten, for good.", verb: "Delete", danger: true }))) return;
+    if (!(await confirmed({ title: "Delete this task?", text: "The task, its payload and its result are forgotten, for good.", verb: "Delete", danger: true }))) return;
     await act(() => call(`/v1/workload/${taskId}`, { method: "DELETE", token }), "Deleted", () => {
       dispatchEvent(new CustomEvent("go", { detail: "/dashboard" }));
     });
@@ -341,7 +364,7 @@ export function taskView(main, { taskId }) {
       onRefused(code) {
         if (code === 4404) void notMine();
         else if (byLink) gone("This link is not valid any more", "It has expired, or it does not open this task.");
-        else if (code === 4401) session.signOut();
+        else if (code === 4401) expired();
       },
       pollEvery: 1000,
     });

@@ -1,6 +1,6 @@
 // The list of tasks: one's own, live; or, for operators, everybody's.
 
-import { call, Refused, Unreachable } from "../api.js";
+import { call, expired, Refused, Unreachable } from "../api.js";
 import { announce, emptyState, h, number, say, show, statusIcon, statusWord } from "../dom.js";
 import { TaskList, told } from "../list.js";
 import { follow, repeat } from "../live.js";
@@ -279,7 +279,7 @@ export function tasksView(main, { everybody = false, query }) {
       redrawSoon();
     },
     onRead: refresh,
-    onRefused: (code) => code === 4401 && session.signOut(),
+    onRefused: (code) => code === 4401 && expired(),
     pollEvery: 2000,
   });
 
