@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
-import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from app.domain.errors import StoreUnavailable
+from app.imports import without_colour
 from app.observability.logging import get_log
+
+with without_colour():
+    import httpx
 
 PublicKeyAlgorithm = Literal["RS256", "ES256"]
 

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from app.security.principal import Scope
 
@@ -28,10 +28,10 @@ class TaskTokenKeys:
         Args:
             encryption_keys: Key id to 32 bytes; the first one signs, all verify.
         """
-        self._sources = dict(encryption_keys)
-        self.first = next(iter(self._sources))
+        self._extracted = {key_id: HKDF.extract(hashes.SHA256(), None, key) for key_id, key in encryption_keys.items()}
+        self.first = next(iter(encryption_keys))
 
     def key(self, key_id: str, task_id: UUID, scopes: str) -> str:
         """Return the key of one task's tokens, as text; KeyError for an unknown key id."""
         info = PURPOSE + task_id.bytes + scopes.encode()
-        return HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(self._sources[key_id]).hex()
+        return HKDFExpand(hashes.SHA256(), 32, info).derive(self._extracted[key_id]).hex()

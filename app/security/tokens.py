@@ -30,6 +30,8 @@ ACCESS_TYPES: Final = STRICT_ACCESS_TYPES | {"jwt"}
 TASK_TYPE: Final = "task+jwt"
 TASK_ALGORITHM: Final = "HS256"
 FORBIDDEN_HEADERS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c"})
+LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999: no moment and no span can be reckoned with beyond it."""
 REMEMBERED: Final = 10_000
 """How many verified tokens are remembered, at about half a kilobyte each."""
 
@@ -140,7 +142,7 @@ class TokenVerifier:
                 raise ValueError(f"{name} is not a number")
         if claims.get("iat", 0) > now + self._leeway:
             raise ValueError("issued in the future")
-        claims["exp"] = int(claims["exp"])
+        claims["exp"] = min(int(claims["exp"]), LAST_SECOND)
         return claims
 
 
@@ -175,8 +177,11 @@ class TaskTokenIssuer:
         return (signed + b"." + _base64url(signature)).decode()
 
 
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 def _encoded(part: Mapping[str, Any]) -> bytes:
-    return _base64url(json.dumps(part, separators=(",", ":")).encode())
+    return _base64url(_COMPACT.encode(part).encode())
 
 
 def _base64url(raw: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from jose import jwt
@@ -79,6 +80,8 @@ def good_tokens() -> dict[str, str]:
         "issued ahead within the leeway": sign(good_claims(iat=int(time.time()) + 20), KEY),
         "valid from ahead within the leeway": sign(good_claims(nbf=int(time.time()) + 20), KEY),
         "exp in milliseconds": sign(good_claims(exp=int(time.time()) * 1000), KEY),
+        "exp of 1e300": sign(good_claims(exp=1e300), KEY),
+        "exp of 400 digits": sign(good_claims(exp=10**400), KEY),
         "further claims": sign(good_claims(jti="x", email="a@example.org", nested={"a": [1]}), KEY),
     }
 
@@ -90,6 +93,7 @@ async def test_a_good_token_names_its_caller(name: str, verifier: TokenVerifier)
     assert principal.scopes == DEFAULT_SCOPES
     assert principal.only_task is None
     assert isinstance(principal.expires_at, int)
+    assert datetime.fromtimestamp(principal.expires_at, UTC)  # a moment that can be reckoned with
 
 
 async def test_what_python_jose_signs_is_accepted(verifier: TokenVerifier) -> None:

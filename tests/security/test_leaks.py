@@ -24,9 +24,12 @@ def test_a_secret_in_a_log_is_found(service: Service, tmp_path: Path) -> None:
 
 
 def test_a_secret_in_arguments_is_found() -> None:
-    waits = "import sys; sys.stdin.read()"
-    child = subprocess.Popen([sys.executable, "-c", waits, "--password=open-sesame"], stdin=subprocess.PIPE)
+    waits = "import sys; print(flush=True); sys.stdin.read()"
+    arguments = [sys.executable, "-c", waits, "--password=open-sesame"]
+    child = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
     try:
+        child.stdout.readline()  # Linux shows no arguments of a process that has just begun to execute
         assert told_by_arguments([child.pid], ["open-sesame"]) == [child.pid]
         assert told_by_arguments([child.pid], ["another"]) == []
     finally:

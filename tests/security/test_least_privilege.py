@@ -1,5 +1,7 @@
 """Each role may do its work (every test's service runs as these users) and nothing else."""
 
+import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
@@ -123,8 +125,12 @@ REFUSED: Final[dict[str, Deed]] = {
 ALSO_REFUSED_TO_WORKERS: Final = ("publish to the default exchange", "publish to amq.topic")
 
 
-async def _queue(channel: AbstractChannel, deed: str, *arguments: Any) -> None:
-    await getattr(await channel.get_queue("work", ensure=False), deed)(*arguments)
+async def _queue(channel: AbstractChannel, deed: str, *arguments: Any, **options: Any) -> None:
+    await getattr(await channel.get_queue("work", ensure=False), deed)(*arguments, **options)
+
+
+async def _dead_letter(channel: AbstractChannel) -> None:
+    await (await channel.get_queue("dead", ensure=False)).get(fail=False)
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +159,65 @@ async def test_rabbitmq_refuses_what_a_role_has_no_use_for(channel: AbstractChan
         await REFUSED[deed](channel)
 
 
+NEEDED: Final[dict[str, tuple[str, dict[str, str], Deed]]] = {
+    "publishing": ("api", {"write": r"^delay\.[0-9]+s$"}, lambda channel: _publish(channel, "longhaul")),
+    "publishing for later": ("api", {"write": "^longhaul$"}, lambda channel: _publish(channel, "delay.1s")),
+    "seeing dead letters": ("api", {"read": "^$"}, _dead_letter),
+    "declaring": ("worker", {"configure": "^$"}, lambda channel: channel.declare_exchange("longhaul", durable=True)),
+    "binding": ("worker", {"write": "^$"}, lambda channel: _queue(channel, "bind", "longhaul", "work")),
+    "consuming": ("worker", {"read": "^$"}, lambda channel: _queue(channel, "get", fail=False)),
+}
+"""What a role needs a right for: the role, the right cut down to what remains without it, and the deed."""
+SMALLER: Final = "smaller"
+"""The password of those who have a role's rights, less one."""
+
+
+@pytest.fixture(scope="module")
+def smaller_urls(urls: dict[str, str], rabbit_server: RabbitServer) -> dict[str, str]:
+    """For each deed the URL of a user who has the rights of the role, less the one that the deed needs."""
+    vhost = urls["worker"].rpartition("/")[2]
+    rights = {one["user"]: one for one in rabbit_server.permissions(vhost)}
+    users = {deed: f"smaller{number}" for number, deed in enumerate(NEEDED)}
+    file = rabbit_server.directory / f"{vhost}-smaller.json"
+    permissions = [rights[role] | less | {"user": users[deed]} for deed, (role, less, _) in NEEDED.items()]
+    accounts = [{"name": user, "password": SMALLER, "tags": ""} for user in users.values()]
+    file.write_text(json.dumps({"users": accounts, "permissions": permissions}))
+    rabbit_server.ctl("import_definitions", str(file))
+    place = urls["worker"].rpartition("@")[2]
+    return {deed: f"amqp://{user}:{SMALLER}@{place}" for deed, user in users.items()}
+
+
+@pytest.mark.parametrize("deed", NEEDED)
+async def test_each_right_at_rabbitmq_is_needed(urls: dict[str, str], smaller_urls: dict[str, str], deed: str) -> None:
+    role, _, do = NEEDED[deed]
+    async with await connect(urls[role], name="test") as connection:
+        await do(await connection.channel())
+    async with await connect(smaller_urls[deed], name="test") as connection:
+        with pytest.raises(ChannelAccessRefused, match="ACCESS_REFUSED"):
+            await do(await connection.channel())
+
+
+def test_no_right_at_rabbitmq_is_for_more_than_our_topology(rabbit_server: RabbitServer) -> None:
+    exchanges = {topology.WORK_EXCHANGE, *map(topology.delay_name, topology.DELAY_LEVELS)}
+    fixed = {topology.DEAD_QUEUE, topology.BIRTH_QUEUE, topology.WEBHOOK_QUEUE, *exchanges}
+    configured = {"report_gen", "a", "a" * 63, "x.y-z_0"}
+    nobodys = {"", "amq.topic", "amq.direct", "amq.gen-x", "amq.", "UPPER", "a b", "a/b", "é", "a" * 64, "_a", "0"}
+    rights = {one["user"]: one for one in rabbit_server.permissions("any")}
+
+    def names(role: str, right: str) -> set[str]:
+        return {name for name in fixed | configured | nobodys if re.search(rights[role][right], name)}
+
+    assert names("api", "configure") <= {""}  # an empty name is nothing to configure
+    assert names("api", "write") == exchanges
+    assert names("api", "read") == {topology.DEAD_QUEUE}
+    for right in ("configure", "write", "read"):
+        assert names("worker", right) == fixed | configured
+
+
 @pytest.mark.parametrize("role", ["api"])
 async def test_the_api_may_take_dead_letters_in_hand(channel: AbstractChannel) -> None:
     """For operators: nothing that waits in another queue may be seen by it."""
-    await (await channel.get_queue("dead", ensure=False)).get(fail=False)
+    await _dead_letter(channel)
 
 
 @pytest.mark.parametrize("role", ["api"])

@@ -47,7 +47,7 @@ async def test_keys_rotate_under_messages_in_flight(
             assert isinstance(sealed, bytes)
             return sealed[1 : 1 + sealed[0]]
 
-        cancelled = await submitted(alice, action="noop", id=1, delay_seconds=600)
+        cancelled = await submitted(alice, action="sleep", seconds=30, delay_seconds=600)
         assert (await alice.post(f"/v1/workload/{cancelled['task_id']}/cancel")).json()["status"] == "CANCELLED"
         running = await submitted(alice, action="sleep", seconds=6, steps=12)
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import TLSVersion
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from app.broker.connection import connect
 from app.domain.errors import BrokerUnavailable, ConfigurationError, StoreUnavailable
 from app.settings import TlsSettings, load_settings
-from app.store.connection import open_redis
+from app.store.connection import open_redis, tls_options
 from stack.ports import free_port
 from stack.servers import RabbitServer, RedisServer, ServerTls
 from tests.support.authority import Authority
@@ -98,6 +99,11 @@ async def test_a_server_of_another_name_is_not_trusted(secured: Secured) -> None
     for line in await refusals(secured, secured.tls, host="127.0.0.1"):
         assert "its certificate is not trusted" in line
         assert "mismatch" in line
+
+
+def test_nothing_older_than_tls_1_2_is_spoken(secured: Secured) -> None:
+    assert secured.tls.context().minimum_version == TLSVersion.TLSv1_2
+    assert tls_options(secured.redis.service_url, secured.tls)["ssl_min_version"] == TLSVersion.TLSv1_2
 
 
 async def test_a_client_without_a_certificate_is_not_taken(secured: Secured) -> None:

@@ -1,9 +1,11 @@
 """The shipped site file, in a real nginx: what it passes on, and that its own errors are problems like the API's."""
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ import stack.nginx
 from stack.nginx import Nginx
 from stack.ports import HOST, free_port
 
+EXTENDED = stack.nginx.SITE.parent / "longhaul-extended.conf"
 TASK = "/v1/workload/status/c7a00dff-6e01-8db8-85b2-2b25aa4ceb3e"
 
 
@@ -45,15 +48,16 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def send_pieces(self) -> None:
-        """Send three events, each only when the one before it has been taken."""
+        """Send three events, each only when the one before it has been taken.
+
+        Up to the end of the connection: what is chunked nginx passes on at once, also when it buffers.
+        """
         self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
         self.end_headers()
         for number in range(3):
-            piece = f"data: {number}\n\n".encode()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.write(f"data: {number}\n\n".encode())
             assert cast("Upstream", self.server).taken.acquire(timeout=10)
-        self.wfile.write(b"0\r\n\r\n")
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -183,14 +187,36 @@ def test_an_api_that_is_away_is_a_problem(deserted: Nginx) -> None:
     assert problem["instance"] == TASK
 
 
-def test_an_api_that_does_not_answer_in_time_is_a_problem(nginx: Nginx, upstream: Upstream) -> None:
+@pytest.fixture
+def silent(upstream: Upstream) -> Iterator[None]:
+    """The API takes twice as long as nginx waits for an ordinary request."""
     upstream.silent_seconds = 2.0
-    try:
-        assert_problem(httpx.get(f"{nginx.url}/v1/workload"), 504, "gateway-timeout")
-        # A long poll may take its time.
-        assert httpx.get(nginx.url + TASK).status_code == 200
-    finally:
-        upstream.silent_seconds = 0.0
+    yield
+    upstream.silent_seconds = 0.0
+
+
+@pytest.mark.usefixtures("silent")
+def test_only_what_is_meant_to_wait_may_take_its_time(nginx: Nginx) -> None:
+    """A submission may not; a long poll, an event stream and a WebSocket may."""
+    task = f"{nginx.url}{TASK.replace('status/', '')}"
+    patient = [nginx.url + TASK, f"{task}/events", f"{task}/ws", f"{nginx.url}/v1/workload/ws"]
+    with ThreadPoolExecutor() as pool:
+        *answers, late = pool.map(httpx.get, [*patient, f"{nginx.url}/v1/workload"])
+    assert [answer.status_code for answer in answers] == [200] * len(patient)
+    assert_problem(late, 504, "gateway-timeout")
+
+
+def test_how_long_is_waited_is_what_the_contract_says() -> None:
+    """What the tests here shorten; the longest polls of the API, 50 s and 290 s, end before these waits do."""
+    site, profile = stack.nginx.SITE.read_text(), EXTENDED.read_text()
+    waits = dict(re.findall(r"location (?:~ )?(\S+) \{[^}]*?proxy_read_timeout (\w+);", site + profile))
+    assert waits == {
+        "/v1/": "10s",
+        "/v1/workload/status/": "60s",
+        "^/v1/workload/[^/]+/events$": "60s",
+        "^/v1/workload/([^/]+/)?ws$": "1h",
+        "^/v1/workload/status/": "300s",
+    }
 
 
 def test_a_method_that_nothing_here_serves_is_a_problem(nginx: Nginx) -> None:
@@ -257,21 +283,18 @@ def test_events_pass_as_they_come(nginx: Nginx, upstream: Upstream) -> None:
         assert list(pieces) == []
 
 
+@pytest.mark.usefixtures("silent")
 def test_the_extended_profile_waits_longer(upstream: Upstream, tmp_path: Path) -> None:
-    """Its 300 s, here 3, where the plain profile's 60 s are 1."""
+    """Its 300 s, here 10, where the plain profile's 60 s are 1."""
     directory, site = tmp_path / "run", tmp_path / "site.conf"
     site.write_text(stack.nginx.SITE.read_text().replace("proxy_read_timeout 60s;", "proxy_read_timeout 1s;"))
-    profile = (stack.nginx.SITE.parent / "longhaul-extended.conf").read_text()
-    assert profile.count("proxy_read_timeout 300s;") == 1
     (directory / "longhaul").mkdir(parents=True)
-    (directory / "longhaul" / "extended.conf").write_text(profile.replace("300s", "10s"))
+    (directory / "longhaul" / "extended.conf").write_text(EXTENDED.read_text().replace("300s", "10s"))
     server = Nginx(directory, free_port(), [upstream.server_port], die_with_parent=True)
-    upstream.silent_seconds = 2.0
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stack.nginx, "SITE", site)
             server.start()
         assert httpx.get(server.url + TASK, timeout=20).status_code == 200
     finally:
-        upstream.silent_seconds = 0.0
         server.stop()
