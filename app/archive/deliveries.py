@@ -9,13 +9,13 @@ arrives at least once, under one id.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Column, Connection, Row, bindparam, delete, select, update
 
 from app.archive.batching import Groups
 from app.archive.endings import insert_new
@@ -106,10 +106,11 @@ class Deliveries:
         self._reads: Groups[tuple[UUID, int], WebhookSummary | None] = Groups(
             self._summarise, name="webhook states", largest=LARGEST
         )
+        self._secrets: Groups[str, list[Secret]] = Groups(self._read_secrets, name="webhook secrets", largest=LARGEST)
 
     async def close(self) -> None:
         """Return when what was taken is answered."""
-        for groups in (self._announced, self._takes, self._records, self._delays, self._reads):
+        for groups in (self._announced, self._takes, self._records, self._delays, self._reads, self._secrets):
             await groups.close()
 
     # --- sending
@@ -132,7 +133,7 @@ class Deliveries:
         return await self._takes.do(_Wanted(webhook_id, attempt, milliseconds(held_until)))
 
     async def record(self, attempted: Attempted) -> None:
-        """Write how an attempt went. If another sender has recorded the same attempt, the first one's word stands."""
+        """Write how an attempt went; may be repeated. Of two senders' words on the same attempt, the first stands."""
         await self._records.do(attempted)
 
     async def postpone(self, webhook_id: str, *, attempt: int, until: datetime) -> None:
@@ -170,12 +171,12 @@ class Deliveries:
             lambda connection: [Listed(row.type, _attempted(row)) for row in connection.execute(statement)]
         )
 
-    async def redeliver(self, task_id: UUID, delivery_id: str) -> tuple[str, int] | None:
+    async def redeliver(self, task_id: UUID, delivery_id: UUID) -> tuple[str, int] | None:
         """Make the webhook of an earlier attempt due at once; its id and the attempt that is next, or None."""
         now = _now()
 
         def body(connection: Connection) -> tuple[str, int] | None:
-            wanted = select(deliveries.c.webhook_id).where(deliveries.c.delivery_id == delivery_id)
+            wanted = select(deliveries.c.webhook_id).where(deliveries.c.delivery_id == str(delivery_id))
             row = connection.execute(
                 update(webhooks)
                 .where(webhooks.c.webhook_id.in_(wanted), webhooks.c.task_id == task_id)
@@ -189,9 +190,8 @@ class Deliveries:
     # --- secrets
 
     async def secrets(self, owner_id: str) -> list[Secret]:
-        """Return an owner's secrets that are good now, the older one first."""
-        now = _now()
-        return await self._database.read(lambda connection: _secrets(connection, owner_id, now))
+        """Return an owner's secrets that are good now, the older one first; many callers share a round trip."""
+        return await self._secrets.do(owner_id)
 
     async def add_secret(self, owner_id: str, sealed: bytes, *, overlap_ms: int | None) -> list[Secret]:
         """Add a secret and return those that are good then.
@@ -220,16 +220,14 @@ class Deliveries:
         return [None] * len(attempted)
 
     async def _postpone(self, postponed: list[_Postponed]) -> list[None]:
-        def body(connection: Connection) -> None:
-            for one in sorted(postponed):
-                connection.execute(
-                    update(webhooks)
-                    .where(*_is_still(one.webhook_id, one.attempt), webhooks.c.state == WebhookState.DUE.value)
-                    .values(next_attempt_at=one.until)
-                )
-
-        await self._database.write(body)
+        rows = [{"id": one.webhook_id, "made": one.attempt - 1, "until": one.until} for one in sorted(postponed)]
+        await self._database.write(lambda connection: connection.execute(POSTPONE, rows))
         return [None] * len(postponed)
+
+    async def _read_secrets(self, owner_ids: list[str]) -> list[list[Secret]]:
+        now = _now()
+        found = await self._database.read(lambda connection: _secrets(connection, owner_ids, now))
+        return [found.get(owner_id, []) for owner_id in owner_ids]
 
     async def _summarise(self, asked: list[tuple[UUID, int]]) -> list[WebhookSummary | None]:
         statement = (
@@ -244,6 +242,18 @@ class Deliveries:
 
         found = await self._database.read(body)
         return [found.get(one) for one in asked]
+
+
+# Each is run for a whole group in one go: a statement of its own for each row would be a round trip each.
+HOLD: Final = (
+    update(webhooks).where(webhooks.c.webhook_id == bindparam("id")).values(next_attempt_at=bindparam("until"))
+)
+POSTPONE: Final = HOLD.where(webhooks.c.attempts == bindparam("made"), webhooks.c.state == WebhookState.DUE.value)
+RECORD: Final = (
+    update(webhooks)
+    .where(webhooks.c.webhook_id == bindparam("id"))
+    .values(state=bindparam("now"), attempts=bindparam("made"), next_attempt_at=bindparam("until"))
+)
 
 
 def write_due(connection: Connection, due: Sequence[DueWebhook]) -> None:
@@ -299,13 +309,7 @@ def _delete(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def _take(connection: Connection, wanted: Sequence[_Wanted], now: int) -> list[Taken | NotYet | None]:
-    ids = sorted({one.webhook_id for one in wanted})
-    rows = {
-        row.webhook_id: row
-        for row in connection.execute(
-            select(webhooks).where(webhooks.c.webhook_id.in_(ids)).order_by(webhooks.c.webhook_id).with_for_update()
-        )
-    }
+    rows = _locked(connection, {one.webhook_id for one in wanted}, *webhooks.c)
     held: dict[str, int] = {}
 
     def answer(one: _Wanted) -> Taken | NotYet | None:
@@ -319,64 +323,93 @@ def _take(connection: Connection, wanted: Sequence[_Wanted], now: int) -> list[T
         return Taken(_due_webhook(row), row.attempts + 1, moment(row.created_at))
 
     answers = [answer(one) for one in wanted]
-    for webhook_id, until in held.items():
-        connection.execute(update(webhooks).where(webhooks.c.webhook_id == webhook_id).values(next_attempt_at=until))
+    if held:
+        connection.execute(HOLD, [{"id": webhook_id, "until": until} for webhook_id, until in held.items()])
     return answers
 
 
 def _record(connection: Connection, attempted: Sequence[Attempted]) -> None:
-    for one in sorted(attempted, key=lambda one: one.webhook_id):
-        next_attempt_at = one.next_attempt_at and milliseconds(one.next_attempt_at)
-        task_id = connection.scalar(
-            update(webhooks)
-            .where(*_is_still(one.webhook_id, one.attempt))
-            .values(state=one.state.value, attempts=one.attempt, next_attempt_at=next_attempt_at)
-            .returning(webhooks.c.task_id)
-        )
-        connection.execute(
-            insert(deliveries),
-            {
-                "delivery_id": one.id,
-                "webhook_id": one.webhook_id,
-                "attempt": one.attempt,
-                "attempted_at": milliseconds(one.attempted_at),
-                "duration_ms": one.duration_ms,
-                "outcome": one.outcome,
-                "status_code": one.status_code,
-                "location": one.location,
-                "error": one.error,
-                "next_attempt_at": next_attempt_at,
-            },
-        )
-        if task_id and next_attempt_at is None:  # of a task that was deleted meanwhile, nothing is left now
-            deleted = select(forgotten.c.task_id).where(forgotten.c.task_id == task_id)
-            if connection.scalar(deleted) is not None:
-                _delete(connection, [one.webhook_id])
+    rows = _locked(connection, {one.webhook_id for one in attempted}, webhooks.c.attempts, webhooks.c.task_id)
+    made = {webhook_id: row.attempts for webhook_id, row in rows.items()}
+    newest: dict[str, Attempted] = {}
+    for one in attempted:
+        if made.get(one.webhook_id) == one.attempt - 1:
+            made[one.webhook_id] = one.attempt
+            newest[one.webhook_id] = one
+    if newest:
+        connection.execute(RECORD, [_progress(one) for one in newest.values()])
+    # What is deleted has no attempts; and what an earlier call has written, which got no answer, is there already.
+    if known := [_delivery(one) for one in attempted if one.webhook_id in rows]:
+        connection.execute(insert_new(connection, deliveries), known)
+    over = {one.webhook_id: rows[one.webhook_id].task_id for one in newest.values() if one.next_attempt_at is None}
+    if tasks := {task_id for task_id in over.values() if task_id}:
+        # Of a task that was deleted meanwhile, nothing is left now.
+        deleted = set(connection.scalars(select(forgotten.c.task_id).where(forgotten.c.task_id.in_(tasks))))
+        _delete(connection, [webhook_id for webhook_id, task_id in over.items() if task_id in deleted])
 
 
-def _is_still(webhook_id: str, attempt: int) -> tuple[Any, ...]:
-    return webhooks.c.webhook_id == webhook_id, webhooks.c.attempts == attempt - 1
+def _locked(connection: Connection, ids: Collection[str], *columns: Column[Any]) -> dict[str, Row[Any]]:
+    """Return webhooks' rows, which are this transaction's until its end; groups lock theirs in one order."""
+    statement = select(webhooks.c.webhook_id.label("id"), *columns).where(webhooks.c.webhook_id.in_(ids))
+    rows = connection.execute(statement.order_by(webhooks.c.webhook_id).with_for_update())
+    return {row.id: row for row in rows}
 
 
-def _secrets(connection: Connection, owner_id: str, now: int) -> list[Secret]:
-    statement = select(webhook_secrets).where(webhook_secrets.c.owner_id == owner_id)
-    rows = connection.execute(statement.order_by(webhook_secrets.c.generation)).all()
-    return [
-        Secret(row.secret, moment(row.created_at), moment(row.expires_at) if row.expires_at is not None else None)
-        for row in rows
-        if row.expires_at is None or row.expires_at > now
-    ]
+def _progress(one: Attempted) -> dict[str, Any]:
+    return {
+        "id": one.webhook_id,
+        "now": one.state.value,
+        "made": one.attempt,
+        "until": _milliseconds(one.next_attempt_at),
+    }
+
+
+def _delivery(one: Attempted) -> dict[str, Any]:
+    return {
+        "delivery_id": one.id,
+        "webhook_id": one.webhook_id,
+        "attempt": one.attempt,
+        "attempted_at": milliseconds(one.attempted_at),
+        "duration_ms": one.duration_ms,
+        "outcome": one.outcome,
+        "status_code": one.status_code,
+        "location": one.location,
+        "error": one.error,
+        "next_attempt_at": _milliseconds(one.next_attempt_at),
+    }
+
+
+def _milliseconds(at: datetime | None) -> int | None:
+    return None if at is None else milliseconds(at)
+
+
+def _secrets(connection: Connection, owner_ids: Collection[str], now: int) -> dict[str, list[Secret]]:
+    statement = select(webhook_secrets).where(webhook_secrets.c.owner_id.in_(owner_ids))
+    found: dict[str, list[Secret]] = {}
+    for row in connection.execute(statement.order_by(webhook_secrets.c.generation)):
+        if row.expires_at is None or row.expires_at > now:
+            expires_at = None if row.expires_at is None else moment(row.expires_at)
+            found.setdefault(row.owner_id, []).append(Secret(row.secret, moment(row.created_at), expires_at))
+    return found
+
+
+def _locked_generation(connection: Connection, owner_id: str) -> int | None:
+    """Lock an owner's newest secret and return its generation; None if there is no secret.
+
+    Who waited for a row of PostgreSQL's may find it gone, with newer ones in its place that its statement did not see:
+    it asks again.
+    """
+    mine = webhook_secrets.c.owner_id == owner_id
+    newest = select(webhook_secrets.c.generation).where(mine).order_by(webhook_secrets.c.generation.desc()).limit(1)
+    while True:
+        generation = connection.execute(newest.with_for_update()).scalar()
+        if generation is not None or connection.execute(newest).first() is None:
+            return generation
 
 
 def _add_secret(connection: Connection, owner_id: str, sealed: bytes, overlap_ms: int | None, now: int) -> list[Secret]:
     mine = webhook_secrets.c.owner_id == owner_id
-    newest = connection.execute(
-        select(webhook_secrets.c.generation)
-        .where(mine)
-        .order_by(webhook_secrets.c.generation.desc())
-        .limit(1)
-        .with_for_update()
-    ).scalar()
+    newest = _locked_generation(connection, owner_id)
     if newest is None or overlap_ms is not None:
         if newest is not None and overlap_ms is not None:
             connection.execute(delete(webhook_secrets).where(mine, webhook_secrets.c.generation < newest))
@@ -395,7 +428,7 @@ def _add_secret(connection: Connection, owner_id: str, sealed: bytes, overlap_ms
                 "secret": sealed,
             },
         )
-    return _secrets(connection, owner_id, now)
+    return _secrets(connection, [owner_id], now)[owner_id]
 
 
 def _due_webhook(row: Row[Any]) -> DueWebhook:

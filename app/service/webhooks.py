@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from app.archive.deliveries import Deliveries, Listed
-from app.domain.errors import NotFound
 from app.observability.logging import get_log
 from app.security.principal import Principal, Scope, authorize
 from app.service.announcing import Announcements
@@ -56,11 +55,7 @@ class Webhooks:
         """
         authorize(principal, Scope.SUBMIT)
         await self._statuses.read(task_id, principal=principal, scope=Scope.SUBMIT)
-        due = await self._deliveries.redeliver(task_id, delivery_id.lower())
-        if due is None:
-            raise NotFound
-        webhook_id, attempt = due
-        await self._announcements.wake(webhook_id, attempt=attempt)
+        webhook_id = await self._announcements.again(task_id, delivery_id)
         log.info("redelivery", webhook_id=webhook_id)
         return webhook_id
 

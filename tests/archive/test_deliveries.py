@@ -36,7 +36,7 @@ def end_with(webhook: DueWebhook | None, task_id: UUID, **changes: Any) -> Ended
 def attempted(webhook: DueWebhook, attempt: int, state: WebhookState, **changes: Any) -> Attempted:
     """Return how an attempt went."""
     values: dict[str, Any] = {
-        "id": uuid4().hex, "webhook_id": webhook.id, "attempt": attempt, "duration_ms": 12, "outcome": "status",
+        "id": str(uuid4()), "webhook_id": webhook.id, "attempt": attempt, "duration_ms": 12, "outcome": "status",
         "attempted_at": moment(milliseconds(datetime.now(UTC))) + attempt * timedelta(milliseconds=1), "state": state,
         "status_code": 500, "next_attempt_at": FUTURE if state is WebhookState.DUE else None,
     }  # fmt: skip
@@ -135,6 +135,23 @@ async def test_the_first_word_on_an_attempt_stands(archive: Archive) -> None:
     assert await archive.deliveries.late(FUTURE, limit=10) == []
 
 
+async def test_an_attempt_that_is_recorded_twice_is_recorded_once(archive: Archive) -> None:
+    """As when the database's answer was lost, and the record is written again."""
+    task_id, store = uuid4(), archive.deliveries
+    webhook = due_webhook(task_id)
+    await archive.insert(end_with(webhook, task_id))
+    first = attempted(webhook, 1, WebhookState.DUE)
+    await asyncio.gather(store.record(first), store.record(first))
+    await store.record(first)
+    assert [one.attempted.id for one in await store.of_task(task_id)] == [first.id]
+    assert await store.late(FUTURE, limit=10) == [(webhook.id, 2)]
+
+
+async def test_nothing_is_recorded_of_what_is_deleted(archive: Archive, sql: Sql) -> None:
+    await archive.deliveries.record(attempted(due_webhook(uuid4()), 1, WebhookState.DELIVERED))
+    assert await sql(_count(deliveries)) == 0
+
+
 async def test_a_postponed_one_is_due_then(archive: Archive) -> None:
     webhook = due_webhook(uuid4())
     await archive.deliveries.announce(webhook)
@@ -152,10 +169,10 @@ async def test_redelivery_makes_the_same_one_due_again(archive: Archive) -> None
     await archive.insert(end_with(webhook, task_id))
     done = attempted(webhook, 1, WebhookState.DELIVERED)
     await store.record(done)
-    assert await store.redeliver(uuid4(), done.id) is None  # of another task
-    assert await store.redeliver(task_id, uuid4().hex) is None
+    assert await store.redeliver(uuid4(), UUID(done.id)) is None  # of another task
+    assert await store.redeliver(task_id, uuid4()) is None
     assert await store.late(FUTURE, limit=10) == []
-    assert await store.redeliver(task_id, done.id) == (webhook.id, 2)
+    assert await store.redeliver(task_id, UUID(done.id)) == (webhook.id, 2)
     taken = await store.take(webhook.id, attempt=2, held_until=FUTURE)
     assert isinstance(taken, Taken)
     assert taken.webhook == webhook

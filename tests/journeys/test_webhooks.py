@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -213,6 +214,30 @@ async def test_what_was_given_up_is_sent_again_by_hand(service: Service, alice: 
         assert shown["attempts"] == attempts + 1
         assert len({(request.body, request.headers["webhook-id"]) for request in hook.received}) == 1
         check(hook.received[-1], await secret_of(alice))
+
+
+async def test_an_operator_sends_again_what_anybodys_receiver_has_missed(
+    service: Service, alice: httpx.AsyncClient
+) -> None:
+    async with (
+        receiver(lambda _: (410, {})) as hook,
+        service.client("an operator", scopes="workload:admin") as operator,
+    ):
+        task = await submit(alice, hook.url)
+        await webhook_of(alice, task["task_id"], "stopped")
+        path = f"/v1/admin/tasks/{task['task_id']}/deliveries"
+        listed = await operator.get(path)
+        (only,) = listed.json()["items"]
+        assert only == (await attempts_at(alice, task["task_id"]))[0]
+        assert hook.url not in listed.text  # where it goes is its owner's own affair
+        hook.answer = lambda _: (204, {})
+        assert (await operator.post(f"{path}/{uuid4()}/redeliver", json={"reason": "x"})).status_code == 404
+        answer = await operator.post(f"{path}/{only['id']}/redeliver", json={"reason": "their outage is over"})
+        assert (answer.status_code, answer.json()) == (202, {"webhook_id": only["webhook_id"], "state": "due"})
+        assert (await webhook_of(alice, task["task_id"], "delivered"))["attempts"] == 2
+        (audit,) = [line for line in service.api_log.splitlines() if "their outage is over" in line]
+        for part in ("change=redelivered", "an operator", f"task_id={task['task_id']}"):
+            assert part in audit
 
 
 async def test_a_receiver_may_say_when_it_wants_it_again(service: Service, alice: httpx.AsyncClient) -> None:

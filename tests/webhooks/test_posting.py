@@ -52,6 +52,21 @@ async def test_the_raw_bytes_arrive_with_the_right_host() -> None:
         assert "accept-encoding" not in request.headers
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soon",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2030 00:00:00 +99999999999999999999",
+        "Mon, 31 Feb 2030 00:00:00 GMT",
+    ],
+)
+async def test_a_retry_after_that_is_none_is_passed_over(text: str) -> None:
+    """An attempt that it broke off would be made again and again, and never be recorded."""
+    async with receiver(lambda _: (503, {"Retry-After": text})) as hook:
+        assert await poster().post(hook.url, {}, BODY) == Answer(503, None, None)
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with receiver() as elsewhere, receiver(lambda _: (302, {"Location": elsewhere.url})) as hook:
         answer = await poster().post(hook.url, {}, BODY)

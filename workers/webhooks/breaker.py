@@ -1,8 +1,9 @@
 """Breaker: a receiver that is dead or slow delays nobody else.
 
-Each receiver (scheme, host and port) has a few slots, and a short queue before them. Who finds both full comes again
-later, and meanwhile holds nothing. After several attempts in a row without any answer the receiver is left alone for a
-while; then one attempt tries whether it is back. An answer, be it a 500, is one: it costs nobody time.
+Each receiver (scheme, host and port) has a few slots, and a short queue before them while they move. Who finds no room
+comes again when it is their turn at the pace at which the receiver answers, and meanwhile holds nothing: however many
+wait, few come at a time. After several attempts in a row without any answer the receiver is left alone for a while;
+then one attempt tries whether it is back. An answer, be it a 500, is one: it costs nobody time.
 
 M. Nygard, "Release It!", 2007: Circuit Breaker and Bulkhead.
 """
@@ -17,10 +18,20 @@ from typing import Final
 PATIENCE: Final = timedelta(seconds=5)
 """How long somebody queues for a slot: a healthy receiver's burst is through by then."""
 QUEUE_PER_SLOT: Final = 4
-BUSY_SECONDS: Final = (1.0, 10.0)
-"""After how long who found the queue full comes again."""
+STANDSTILL: Final = timedelta(seconds=1)
+"""When no attempt has begun or ended for so long, nobody queues: the queue would be as long as there are webhooks."""
+SOONEST_SECONDS: Final = 1.0
+"""After how long who found no room comes again, at least."""
+LATEST_SECONDS: Final = 60.0
+"""And at most, however many are before them: so long after a receiver is quick again, all have come."""
+SPREAD_SECONDS: Final = 2.0
+"""By how much of it at random they come sooner."""
+PACE_WEIGHT: Final = 0.2
+"""Of the newest time between two ends in their average."""
 LONGEST_PAUSE: Final = 10
 """Times the first pause."""
+FEW: Final = 100
+"""So many receivers are remembered without a look at which need not be."""
 
 
 class Receivers:
@@ -50,18 +61,24 @@ class Receivers:
         self.random = random
         self.now = now
         self._receivers: dict[str, Receiver] = {}
+        self._many = FEW
 
     def __getitem__(self, origin: str) -> "Receiver":
         """Return a receiver."""
-        return self._receivers.setdefault(origin, Receiver(self))
+        if origin not in self._receivers:
+            if len(self._receivers) >= self._many:
+                self._forget_the_healthy()
+            self._receivers[origin] = Receiver(self)
+        return self._receivers[origin]
 
     def __len__(self) -> int:
         """Return how many are remembered."""
         return len(self._receivers)
 
-    def forget_the_healthy(self) -> None:
-        """Drop those that nothing need be remembered of."""
+    def _forget_the_healthy(self) -> None:
+        """Drop those that nothing need be remembered of; not again before there are twice as many as are left."""
         self._receivers = {origin: one for origin, one in self._receivers.items() if not one.is_idle}
+        self._many = max(FEW, 2 * len(self._receivers))
 
 
 class Receiver:
@@ -72,6 +89,11 @@ class Receiver:
         self._slots = asyncio.Semaphore(receivers.slots)
         self._inside = 0
         self._queueing = 0
+        self._moved_at = 0.0
+        self._pace = 0.0
+        """Seconds from one attempt's end to the next one's, while all slots are taken."""
+        self._next_turn = 0.0
+        """When the last one of those who were sent away has its turn."""
         self._failures = 0
         self._failed_at = 0.0
         self._pauses = 0
@@ -94,7 +116,7 @@ class Receiver:
         """Come in for one attempt; `leave` must follow. Otherwise return after how long to come again."""
         if wait := self._left_alone_for():
             return wait
-        if self._slots.locked() and self._queueing >= QUEUE_PER_SLOT * self._common.slots:
+        if self._slots.locked() and (self._has_a_full_queue or self._stands_still):
             return self._busy()
         self._queueing += 1
         try:
@@ -109,12 +131,20 @@ class Receiver:
             return wait
         self._is_trying = self.is_left_alone
         self._inside += 1
+        self._moved_at = self._common.now()
         return None
 
-    def leave(self, *, answered: bool) -> None:
-        """Go out, and say whether there was an answer, of whatever kind."""
+    def leave(self, *, answered: bool | None) -> None:
+        """Go out, and say whether there was an answer, of whatever kind; None: it was not asked."""
+        now = self._common.now()
+        if self._slots.locked():
+            self._pace += PACE_WEIGHT * (now - self._moved_at - self._pace)
+        self._moved_at = now
         self._inside -= 1
         self._slots.release()
+        if answered is None:
+            self._is_trying = False
+            return
         if answered:
             self._failures = self._pauses = 0
             self._is_trying = False
@@ -125,6 +155,14 @@ class Receiver:
             self._is_trying = False
             self._alone_until = self._common.now() + self._pause()
             self._pauses += 1
+
+    @property
+    def _has_a_full_queue(self) -> bool:
+        return self._queueing >= QUEUE_PER_SLOT * self._common.slots
+
+    @property
+    def _stands_still(self) -> bool:
+        return self._common.now() - self._moved_at > STANDSTILL.total_seconds()
 
     def _pause(self) -> float:
         return self._common.pause * float(min(2 ** min(self._pauses, 10), LONGEST_PAUSE))
@@ -138,4 +176,9 @@ class Receiver:
         return timedelta(seconds=max(left, 0) + self._common.pause * self._common.random.random())
 
     def _busy(self) -> timedelta:
-        return timedelta(seconds=self._common.random.uniform(*BUSY_SECONDS))
+        """Give the next turn away."""
+        now = self._common.now()
+        pace = max(self._pace, (now - self._moved_at) / self._common.slots)
+        self._next_turn = min(max(self._next_turn, now + SOONEST_SECONDS) + pace, now + LATEST_SECONDS)
+        wait = self._next_turn - now - SPREAD_SECONDS * self._common.random.random()
+        return timedelta(seconds=max(wait, SOONEST_SECONDS))

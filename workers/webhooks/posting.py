@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpcore
-import httpx
 
 from app.domain.errors import ForbiddenDestination, LonghaulError
+from app.imports import without_colour
 from app.webhooks.destination import Destination, Destinations, Lookup
+
+with without_colour():
+    import httpx
 
 MAX_ANSWER: Final = 65_536
 MAX_LOCATION: Final = 2048
@@ -173,7 +176,7 @@ def _retry_after(text: str) -> timedelta | None:
         return timedelta(seconds=int(text))
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for a year or a zone of twenty digits
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -1,16 +1,16 @@
 """Sender: one webhook, from its wake-up to its next. The row is the truth; the message in hand is only a wake-up.
 
-take (the row, for one attempt) → settle (nobody is told of an end that Redis does not show) → post → record → wake-up
-for the next attempt → acknowledge. A sender that is killed at any arrow leaves the row due: the broker delivers the
-wake-up again, or housekeeping makes a new one. So a webhook may arrive twice, under one id, and is never lost.
+take (the row, for one attempt) → enter (the receiver has room) → settle (nobody is told of an end that Redis does not
+show) → post → record → wake-up for the next attempt → acknowledge. A sender that is killed at any arrow leaves the row
+due: the broker delivers the wake-up again, or housekeeping makes a new one. So a webhook may arrive twice, under one
+id, and is never lost.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from http import HTTPStatus
 from random import Random
 from typing import Final, TypeVar
@@ -36,8 +36,6 @@ from workers.webhooks.breaker import PATIENCE, Receivers
 from workers.webhooks.posting import Answer, Poster, Unanswered
 
 RETRY_SECONDS: Final = 1.0
-SHORT_WAIT: Final = timedelta(seconds=1)
-"""What is due so soon is waited for; the shortest delay queue would take as long."""
 MARGIN: Final = timedelta(seconds=10)
 """How much longer than its longest attempt a sender has a webhook for itself."""
 LONGEST_RETRY_AFTER: Final = timedelta(hours=24)
@@ -114,40 +112,45 @@ class Sender:
             delivery.acknowledge()
             return
         bind(webhook_id=wake_up.webhook_id)
-        try:
-            again = await self._send(wake_up, delivery)
-            if again is not None:
-                due, wait = again
-                await _until_answered(lambda: self._publisher.wake(due, wait), delivery)
-        finally:
-            self._receivers.forget_the_healthy()
+        again = await self._send(wake_up, delivery)
+        if again is not None:
+            await _until_answered(lambda: self._publisher.wake(again), delivery)
         delivery.acknowledge()
 
-    async def _send(self, wake_up: WakeUp, delivery: Delivery) -> tuple[WakeUp, timedelta] | None:
-        """Send, if it is time; return the next wake-up, and after how long."""
-        while True:
-            taken = await _until_answered(partial(self._take, wake_up), delivery)
-            if not isinstance(taken, NotYet):
-                break
-            wait = taken.until - datetime.now(UTC)
-            if wait > SHORT_WAIT:
-                return wake_up, wait
-            await asyncio.sleep(max(0.0, wait.total_seconds()))
-        if taken is None:
-            return None
+    async def _send(self, wake_up: WakeUp, delivery: Delivery) -> WakeUp | None:
+        """Send, if it is time; return the next wake-up."""
+        if wake_up.not_before and wake_up.not_before > datetime.now(UTC):
+            return wake_up  # no delay queue is as long as the wait: on to the next one, and nobody else is asked
+        asked = 0
+
+        async def take() -> Taken | NotYet | None:
+            nonlocal asked
+            asked += 1
+            held_until = datetime.now(UTC) + self._hold
+            return await self._deliveries.take(wake_up.webhook_id, attempt=wake_up.attempt, held_until=held_until)
+
+        taken = await _until_answered(take, delivery)
+        match taken:
+            case None:
+                return None
+            case NotYet(until):
+                # Somebody has put it off since, and wakes it then; unless that was we, and were killed or not answered.
+                is_ours = delivery.is_repeated or asked > 1
+                if wake_up.not_before and until > wake_up.not_before and not is_ours:
+                    return None
+                return replace(wake_up, not_before=until)
         if taken.webhook.task_id:
             bind(task_id=str(taken.webhook.task_id))
         began, clock = datetime.now(UTC), time.monotonic()
-        if taken.attempt == 1 and not wake_up.is_shown:
-            await _until_answered(lambda: self._settle(taken), delivery)
-        outcome = await self._outcome(taken, delivery)
+        outcome = await self._outcome(taken, wake_up, delivery)
         if isinstance(outcome, timedelta):
-            until = began + outcome
+            until = datetime.now(UTC) + outcome
             await _until_answered(
                 lambda: self._deliveries.postpone(taken.webhook.id, attempt=taken.attempt, until=until), delivery
             )
-            return wake_up, outcome
+            return replace(wake_up, not_before=until)
         state, retry_after = self._verdict(taken, outcome)
+        next_attempt_at = None if retry_after is None else datetime.now(UTC) + retry_after
         attempted = Attempted(
             id=str(uuid4()),
             webhook_id=taken.webhook.id,
@@ -159,7 +162,7 @@ class Sender:
             status_code=outcome.status_code,
             location=outcome.location,
             error=outcome.error,
-            next_attempt_at=None if retry_after is None else datetime.now(UTC) + retry_after,
+            next_attempt_at=next_attempt_at,
         )
         await _until_answered(lambda: self._deliveries.record(attempted), delivery)
         log.info(
@@ -171,18 +174,14 @@ class Sender:
             error=outcome.error,
             ms=attempted.duration_ms,
         )
-        return None if retry_after is None else (WakeUp(taken.webhook.id, taken.attempt + 1), retry_after)
+        if next_attempt_at is None:
+            return None
+        return WakeUp(taken.webhook.id, taken.attempt + 1, not_before=next_attempt_at)
 
-    async def _take(self, wake_up: WakeUp) -> Taken | NotYet | None:
-        held_until = datetime.now(UTC) + self._hold
-        return await self._deliveries.take(wake_up.webhook_id, attempt=wake_up.attempt, held_until=held_until)
-
-    async def _outcome(self, taken: Taken, delivery: Delivery) -> Outcome | timedelta:
+    async def _outcome(self, taken: Taken, wake_up: WakeUp, delivery: Delivery) -> Outcome | timedelta:
         """Make the attempt; or say after how long to come again, since the receiver has no room for it now."""
-        webhook = taken.webhook
         try:
-            letter = self._announcements.opened(webhook)
-            secrets = await _until_answered(lambda: self._secrets.of(webhook.owner_id), delivery)
+            letter = self._announcements.opened(taken.webhook)
             origin = self._destinations.read(letter.url).origin
         except Undecryptable as error:
             return Outcome("undecryptable", error=error.detail)
@@ -194,9 +193,17 @@ class Sender:
             if receiver.is_left_alone and datetime.now(UTC) - taken.created_at > self._horizon:
                 return Outcome("unanswered", error="the receiver has not answered for long, and is left alone")
             return wait
-        answered = True
+        answered: bool | None = None
         try:
-            return Outcome.of(await self._post(taken, letter, [secret.text for secret in secrets]))
+            # Only now: who was sent away has cost one look at its row.
+            if taken.attempt == 1 and not wake_up.is_shown:
+                await _until_answered(lambda: self._settle(taken), delivery)
+            secrets = await _until_answered(lambda: self._secrets.of(taken.webhook.owner_id), delivery)
+            answer = await self._post(taken, letter, [secret.text for secret in secrets])
+            answered = True
+            return Outcome.of(answer)
+        except Undecryptable as error:
+            return Outcome("undecryptable", error=error.detail)
         except ForbiddenDestination as error:
             return Outcome("forbidden", error=error.detail)
         except Unanswered as error:

@@ -8,7 +8,14 @@ import pytest
 
 from tests.support.clock import Clock
 from workers.webhooks import breaker
-from workers.webhooks.breaker import LONGEST_PAUSE, QUEUE_PER_SLOT, Receivers
+from workers.webhooks.breaker import (
+    FEW,
+    LATEST_SECONDS,
+    LONGEST_PAUSE,
+    QUEUE_PER_SLOT,
+    SPREAD_SECONDS,
+    Receivers,
+)
 
 DEAD = "http://127.0.0.1:9"
 PAUSE = timedelta(seconds=30)
@@ -114,14 +121,72 @@ async def test_those_who_queue_when_it_opens_are_sent_away(receivers: Receivers)
     assert all(wait is not None and wait >= PAUSE for wait in await asyncio.gather(*queue))
 
 
-async def test_nothing_is_remembered_of_the_healthy_and_of_the_long_dead(receivers: Receivers, clock: Clock) -> None:
+async def test_nobody_queues_at_a_receiver_whose_slots_do_not_move(receivers: Receivers, clock: Clock) -> None:
+    assert [await receivers[DEAD].enter(), await receivers[DEAD].enter()] == [None, None]
+    clock.now += 2
+    async with asyncio.timeout(1):
+        assert await receivers[DEAD].enter() is not None
+    receivers[DEAD].leave(answered=True)
+    assert await receivers[DEAD].enter() is None
+    queueing = asyncio.create_task(receivers[DEAD].enter())  # they move again
+    await asyncio.sleep(0)
+    assert not queueing.done()
+    receivers[DEAD].leave(answered=True)
+    assert await queueing is None
+
+
+async def test_those_who_are_sent_away_come_again_at_the_pace_of_the_receiver(
+    receivers: Receivers, clock: Clock
+) -> None:
+    async def sent_away(count: int) -> list[float]:
+        waits = [await receivers[DEAD].enter() for _ in range(count)]
+        assert None not in waits
+        return [wait.total_seconds() for wait in waits if wait]
+
+    queue = [asyncio.create_task(receivers[DEAD].enter()) for _ in range(2 + 2 * QUEUE_PER_SLOT)]
+    await asyncio.sleep(0)
+    for _ in range(10):
+        clock.now += 0.1
+        receivers[DEAD].leave(answered=True)
+        queue.append(asyncio.create_task(receivers[DEAD].enter()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert 5 < max(await sent_away(100)) < 12
+
+    clock.now += 20  # it hangs: one would come each ten seconds, if there were no limit
+    crowd = await sent_away(1000)
+    assert min(crowd[20:]) > LATEST_SECONDS - SPREAD_SECONDS
+    assert max(crowd) <= LATEST_SECONDS
+    for task in queue:
+        task.cancel()
+
+
+async def test_an_attempt_that_was_not_made_says_nothing_about_the_receiver(receivers: Receivers, clock: Clock) -> None:
+    await fail(receivers, 2)
+    assert await receivers[DEAD].enter() is None
+    receivers[DEAD].leave(answered=None)
     await fail(receivers, 1)
-    for port in range(100):
-        origin = f"http://127.0.0.1:{port + 1000}"
+    assert receivers[DEAD].is_left_alone
+    clock.now += 31
+    assert await receivers[DEAD].enter() is None
+    receivers[DEAD].leave(answered=None)
+    assert await receivers[DEAD].enter() is None  # somebody else tries it
+    receivers[DEAD].leave(answered=True)
+    assert not receivers[DEAD].is_left_alone
+
+
+async def test_nothing_is_remembered_of_the_healthy_and_of_the_long_dead(receivers: Receivers, clock: Clock) -> None:
+    async def reach(port: int) -> None:
+        origin = f"http://127.0.0.1:{port}"
         assert await receivers[origin].enter() is None
         receivers[origin].leave(answered=True)
-    receivers.forget_the_healthy()
-    assert len(receivers) == 1
+
+    await fail(receivers, 3)
+    for port in range(1000, 1000 + 10 * FEW):
+        await reach(port)
+    assert len(receivers) <= FEW
+    assert receivers[DEAD].is_left_alone
     clock.now += 2 * LONGEST_PAUSE * 30 + 1
-    receivers.forget_the_healthy()
-    assert len(receivers) == 0
+    for port in range(1000, 1000 + FEW):
+        await reach(port)
+    assert not receivers[DEAD].is_left_alone
