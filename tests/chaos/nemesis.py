@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -38,12 +39,16 @@ class NothingBroken(Exception):
 
 
 def fault(
-    name: str, *touches: str, empties: str = "", seconds: tuple[float, float] = (0, 0)
+    name: str,
+    *touches: str,
+    empties: str = "",
+    sets_back: bool = False,
+    seconds: tuple[float, float] = (0, 0),
 ) -> Callable[[Breaking], Breaking]:
     """Register a function as a kind of fault."""
 
     def register(function: Breaking) -> Breaking:
-        KINDS[name] = (Kind(name, frozenset(touches), empties, seconds), function)
+        KINDS[name] = (Kind(name, frozenset(touches), empties, sets_back, seconds), function)
         return function
 
     return register
@@ -58,12 +63,17 @@ class Nemesis:
         Args:
             stage: What is broken.
             journal: Where faults are written down.
-            in_flight: The promised tasks whose end nobody has seen.
+            in_flight: The promised tasks whose end nobody has seen, and when each was asked for.
         """
         self._stage = stage
         self._journal = journal
         self._in_flight = in_flight
         self._lost_by_redis: set[str] = set()
+        self._set_back: dict[str, float] = {}
+        """Tasks of which Redis came back with an older state, and when. The message that such a task has by now may be
+        dropped, since that state names an earlier one: it is whole again once it has been given another."""
+        self.met: Counter[str] = Counter()
+        """How often each kind has met as many tasks in flight as were asked for."""
 
     async def carry_out(self, step: Step, *, enough: int) -> None:
         """Break, and heal.
@@ -80,10 +90,10 @@ class Nemesis:
             await self._until_rebuilt()
         async with asyncio.TaskGroup() as together:
             for number, one in enumerate(step.faults):
-                together.create_task(self._break(step, one, after=number * step.apart))
+                together.create_task(self._break(step, one, after=number * step.apart, enough=enough))
         await asyncio.sleep(step.pause)
 
-    async def _break(self, step: Step, one: Fault, *, after: float) -> None:
+    async def _break(self, step: Step, one: Fault, *, after: float, enough: int) -> None:
         await asyncio.sleep(after)
         promised = set(self._in_flight())
         began, failure = now(), ""
@@ -92,8 +102,12 @@ class Nemesis:
             facts = await KINDS[one.kind.name][1](self._stage, one, one.random)
         except (NothingBroken, StackError, RedisError, aio_pika.exceptions.AMQPError, OSError, psutil.Error) as error:
             failure = f"{type(error).__name__} {error}".strip()
+        if one.kind.sets_back:
+            self._set_back |= dict.fromkeys(promised | set(self._in_flight()), now())
+        if not failure and len(promised) >= enough:
+            self.met[one.kind.name] += 1
         if one.kind.empties == "redis":
-            self._lost_by_redis |= promised
+            self._lost_by_redis |= promised | set(self._in_flight())  # it may have been emptied late in the fault
         self._journal.write(
             step=step.number,
             kind=one.kind.name,
@@ -115,16 +129,20 @@ class Nemesis:
             if await self._is_rebuilt():
                 return
             await asyncio.sleep(0.3)
-        waiting = ", ".join(sorted(self._lost_by_redis)) or "RabbitMQ"
+        waiting = ", ".join(sorted(self._lost_by_redis | self._set_back.keys())) or "RabbitMQ"
         print(f"     not rebuilt yet, and the next emptying comes all the same: {waiting}", flush=True)
 
     async def _is_rebuilt(self) -> bool:
         stage = self._stage
         if not await stage.is_marked():
             return False
-        self._lost_by_redis &= set(self._in_flight())
-        self._lost_by_redis = await stage.unknown(self._lost_by_redis)
-        return not self._lost_by_redis
+        promised = self._in_flight()
+        seen = {one: promised[one] for one in self._lost_by_redis | self._set_back.keys() if one in promised}
+        living = seen.keys() - await stage.ended_since(seen)
+        self._lost_by_redis = await stage.unknown(self._lost_by_redis & living)
+        waiting = await stage.not_published_since({one: self._set_back[one] for one in self._set_back.keys() & living})
+        self._set_back = {one: self._set_back[one] for one in waiting}
+        return not self._lost_by_redis and not self._set_back
 
 
 # --- processes
@@ -272,7 +290,7 @@ async def empty_redis(stage: Stage, fault: Fault, chance: random.Random) -> Fact
     return {}
 
 
-@fault("cut-aof-tail", "redis", empties="redis")
+@fault("cut-aof-tail", "redis", empties="redis", sets_back=True)
 async def cut_aof_tail(stage: Stage, fault: Fault, chance: random.Random) -> Facts:
     """SIGKILL Redis, lose the end of its log, and start it: it is back with older data than it had."""
     await stage.blocking(stage.redis_server.kill)

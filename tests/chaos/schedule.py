@@ -21,6 +21,8 @@ class Kind:
     """What is broken: two faults at once have nothing of it in common."""
     empties: str = ""
     """The store that loses what it holds."""
+    sets_back: bool = False
+    """Whether it comes back with an older state instead of with none."""
     seconds: tuple[float, float] = (0.0, 0.0)
     """How long it lasts, at least and at most."""
 

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,10 +23,12 @@ import asyncpg
 import httpx
 import psutil
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 
 from app.broker.topology import BIRTH_QUEUE, DELAY_LEVELS, delay_name
-from app.store.keys import SHARDS, live_key, task_key
+from app.store.keys import SHARDS, live_key, shard_of, task_key
 from stack.ports import HOST, free_port
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
@@ -107,7 +109,13 @@ class Stage:
         }
         self.service = Service(directory, values, environment=os.environ | ours)
         self.settings = self.service.settings
-        self.redis = Redis.from_url(redis.url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True)
+        self.redis = Redis.from_url(
+            redis.url,
+            socket_timeout=2,
+            socket_connect_timeout=2,
+            decode_responses=True,
+            retry=Retry(ConstantBackoff(0.2), 3),  # a connection may lie here that has died with an earlier Redis
+        )
         self.deaths = Journal(directory / "processes.jsonl")
         self._threads = ThreadPoolExecutor(8)  # servers die with the thread that starts them: these last as long as we
         self._supervising: asyncio.Task[None] | None = None
@@ -246,25 +254,41 @@ class Stage:
         except (aio_pika.exceptions.AMQPError, OSError, TimeoutError):
             return False
 
-    async def unknown(self, task_ids: Iterable[str]) -> set[str]:
-        """Which of these tasks neither Redis nor SQL knows: they have yet to be rebuilt from their messages."""
-        wanted = list(task_ids)
+    async def ended_since(self, moments: Mapping[str, float]) -> set[str]:
+        """Which of these tasks SQL knows to have ended since their moment, or to be deleted."""
+        if not moments:
+            return set()
+        rows = await self.select(
+            "SELECT task_id, max(finished_at) AS at FROM ended WHERE task_id = ANY($1::uuid[]) GROUP BY task_id "
+            "UNION SELECT task_id, NULL FROM forgotten WHERE task_id = ANY($1::uuid[])",
+            list(moments),
+        )
+        found = [(str(row["task_id"]), row["at"]) for row in rows]
+        return {one for one, at in found if at is None or at >= int(moments[one] * 1000)}
+
+    async def not_published_since(self, moments: Mapping[str, float]) -> set[str]:
+        """Which of these tasks have not been given a message since their moment, as Redis has it, nor ended there."""
         try:
             pipeline = self.redis.pipeline(transaction=False)
-            for task_id in wanted:
+            for task_id in moments:
+                pipeline.hget(task_key(UUID(task_id)), "finished_at")
+                pipeline.zscore(live_key(shard_of(UUID(task_id))), task_id)
+            answers = await pipeline.execute()
+        except (RedisError, OSError):
+            return set(moments)
+        found = zip(moments.items(), answers[::2], answers[1::2], strict=True)
+        return {one for (one, moment), ended, published in found if not ended and (published or 0) < moment * 1000}
+
+    async def unknown(self, task_ids: Collection[str]) -> set[str]:
+        """Which of these tasks Redis does not know: they have yet to be rebuilt from their messages."""
+        try:
+            pipeline = self.redis.pipeline(transaction=False)
+            for task_id in task_ids:
                 pipeline.hget(task_key(UUID(task_id)), "status")
             shown = await pipeline.execute()
         except (RedisError, OSError):
-            return set(wanted)
-        missing = [one for one, status in zip(wanted, shown, strict=True) if status in (None, "created", "aborted")]
-        if not missing:
-            return set()
-        rows = await self.select(
-            "SELECT task_id FROM ended WHERE task_id = ANY($1::uuid[]) "
-            "UNION SELECT task_id FROM forgotten WHERE task_id = ANY($1::uuid[])",
-            missing,
-        )
-        return set(missing) - {str(row["task_id"]) for row in rows}
+            return set(task_ids)
+        return {one for one, status in zip(task_ids, shown, strict=True) if status in (None, "created", "aborted")}
 
 
 def _end(process: Process) -> Callable[[], None]:

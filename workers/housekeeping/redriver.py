@@ -18,7 +18,7 @@ from app.archive.pauses import Pauses
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Letter, Publisher
 from app.broker.topology import ready_counts
-from app.domain.errors import LonghaulError
+from app.domain.errors import LonghaulError, PublishUnconfirmed, Unavailable
 from app.domain.moments import span_milliseconds
 from app.observability.crash_points import crash_point
 from app.observability.logging import get_log
@@ -82,16 +82,27 @@ class Redriver:
             due = [one for one in symptoms if one.queue not in paused and self._is_due(one, published[one.task_id])]
             await self._all(due, everything=False)
 
-    async def redrive_everything(self) -> int:
-        """After RabbitMQ was emptied: a new message for every living task; how many there were."""
-        count = 0
+    async def redrive_everything(self) -> tuple[int, list[UUID]]:
+        """After RabbitMQ was emptied: a new message for every living task.
+
+        Returns:
+            How many living tasks there were, and which of them have no new message, since a server did not take it.
+        """
+        count, left = 0, []
         for shard in range(SHARDS):
-            offset = 0
-            while found := await self._tasks.living(shard, offset=offset, count=STRETCH):
-                offset += len(found)
-                await self._all(await self._tasks.symptoms([task_id for task_id, _ in found]), everything=True)
-            count += offset
-        return count
+            # All at once: who is given a message goes to the end of the list, and who came after it would be missed.
+            ids = [task_id for task_id, _ in await self._tasks.living(shard)]
+            count += len(ids)
+            left += await self.redrive(ids)
+        return count, left
+
+    async def redrive(self, task_ids: Sequence[UUID]) -> list[UUID]:
+        """Give these tasks new messages, if they live; return those that a server did not take one for."""
+        left = []
+        for start in range(0, len(task_ids), STRETCH):
+            symptoms = await self._tasks.symptoms(task_ids[start : start + STRETCH])
+            left += await self._all(symptoms, everything=True)
+        return left
 
     async def _look_at_queues(self) -> None:
         connection = self._connection.current
@@ -116,30 +127,36 @@ class Redriver:
         seen_empty = self._seen_empty[task.queue] > since + span_milliseconds(SETTLING)
         return seen_empty or waited > span_milliseconds(LONGEST_PATIENCE)
 
-    async def _all(self, tasks: Sequence[Symptoms], *, everything: bool) -> None:
+    async def _all(self, tasks: Sequence[Symptoms], *, everything: bool) -> list[UUID]:
+        """Look after several at once; return those for whom a server did not do its part."""
         slots = asyncio.Semaphore(AT_ONCE)
+        left = []
 
         async def one(task: Symptoms) -> None:
             async with slots:
-                await self._redrive(task, everything=everything)
+                if not await self._redrive(task, everything=everything):
+                    left.append(task.task_id)
 
         async with asyncio.TaskGroup() as group:
             for task in tasks:
                 group.create_task(one(task))
+        return left
 
-    async def _redrive(self, task: Symptoms, *, everything: bool) -> None:
+    async def _redrive(self, task: Symptoms, *, everything: bool) -> bool:
         copy_id = uuid4().hex
         try:
             answer = await self._tasks.redrive(task.task_id, copy_id=copy_id, everything=everything)
             if isinstance(answer, AskRow):
                 if await self._has_ended(task.task_id, answer.run):
-                    return
+                    return True
                 answer = await self._tasks.redrive(task.task_id, copy_id=copy_id, everything=everything, asked=answer)
             # Once more for a waiting one, which may have ended long ago: Redis may be back with older data than it had.
             if isinstance(answer, Redrive) and not await self._has_ended(task.task_id, answer.run):
                 await self._publish(task, answer, copy_id)
         except LonghaulError as error:  # one task's trouble must not keep the others from their messages
             log.warning("a task could not be given a new message", task_id=task.task_id, reason=error.detail)
+            return not isinstance(error, Unavailable | PublishUnconfirmed)  # an order that does not open never will
+        return True
 
     async def _has_ended(self, task_id: UUID, run: int) -> bool:
         match await self._archive.find(task_id, run=run):
