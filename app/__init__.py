@@ -2,7 +2,7 @@
 
 Layers, low to high; an import only ever points down (import-linter holds it in `make test`):
 
-    domain          what a task is: pure, no I/O
+    domain          what a task is: pure, no I/O                 imports    what a process does without
     actions         the typed contracts of the built-in jobs      settings   one configuration model
     client          the Python client of our users
     observability   log lines                                     security   tokens, principals, sealing

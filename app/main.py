@@ -3,16 +3,18 @@
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.actions import load_catalogue
 from app.api.dependencies import Services
+from app.api.direct import DirectEntrance
 from app.api.documents import install_openapi
 from app.api.errors import answer_error
 from app.api.middleware import RequestContext
@@ -33,6 +35,7 @@ from app.api.routes import (
     webhooks,
 )
 from app.api.showing import Documents
+from app.api.streams import Frames
 from app.broker.depth import QueueDepths
 from app.domain.errors import ConfigurationError, LonghaulError
 from app.resources import Resources, depth_limits, open_resources, side_task
@@ -120,6 +123,32 @@ class Methods:
         return sorted(found)
 
 
+class Api(FastAPI):
+    """FastAPI inside of our own middleware, which catches what goes wrong in it, and takes the shortest way in."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self._settings = settings
+        super().__init__(**options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, past FastAPI's telemetry, which would look into the environment for each."""
+        serve = super().__call__ if scope["type"] == "lifespan" else super(FastAPI, self).__call__
+        await serve(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return all that a request goes through, from the outside in."""
+        app: ASGIApp = DirectEntrance(super().build_middleware_stack(), routers=ROUTERS)
+        if self._settings.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=self._settings.cors_origins,
+                allow_methods=["GET", "HEAD", "POST", "DELETE"],
+                allow_headers=ALLOWED_HEADERS,
+                expose_headers=EXPOSED_HEADERS,
+            )
+        return RequestContext(RequestPlaces(app, total=self._settings.api.max_requests))
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Return the API. Servers are connected to when it starts, not before.
 
@@ -137,7 +166,8 @@ def create_app(settings: Settings) -> FastAPI:
             async with side_task(depths.run(), name="depths"):
                 yield
 
-    app = FastAPI(
+    app = Api(
+        settings,
         title="Longhaul",
         version=__version__,
         description="Long-running work behind an HTTP API: post a job, get 202 at once, watch it, download the result.",
@@ -150,16 +180,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.methods = Methods()
     for router in ROUTERS:
         app.include_router(router)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=ALLOWED_HEADERS,
-            expose_headers=EXPOSED_HEADERS,
-        )
-    app.add_middleware(RequestPlaces, total=settings.api.max_requests)
-    app.add_middleware(RequestContext)
     install_openapi(app, catalogue, ROUTERS)
     return app
 
@@ -167,6 +187,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Services:
     settings = resources.settings
     core = core_services(resources)
+    documents = Documents(settings.public_url)
     task_keys = task_token_keys(settings)
     return Services(
         settings=settings,
@@ -200,7 +221,8 @@ def _services(resources: Resources, keys: KeySource, depths: QueueDepths) -> Ser
         ),
         tickets=Tickets(store=TicketStore(resources.redis), sealer=resources.sealer, statuses=core.statuses),
         logs=Logs(statuses=core.statuses, logs=resources.logs),
-        documents=Documents(settings.public_url),
+        documents=documents,
+        frames=Frames(documents),
         results=Results(statuses=core.statuses, results=resources.results, links=core.links),
         webhooks=Webhooks(
             statuses=core.statuses,

@@ -18,6 +18,7 @@ from app.archive.archive import Archive, open_archive
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Publisher
 from app.broker.topology import require_declared
+from app.cancelling import cancel
 from app.domain.action import ActionCatalogue
 from app.domain.errors import BrokerUnavailable, ConfigurationError
 from app.observability.logging import get_log
@@ -162,6 +163,4 @@ async def side_task(work: Coroutine[Any, Any, None], *, name: str) -> AsyncItera
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        await cancel(task)

@@ -16,6 +16,7 @@ from uuid import uuid4
 from pydantic import ValidationError
 
 from app.broker.delivery import Delivery
+from app.cancelling import cancel
 from app.domain.action import Action
 from app.domain.backoff import retry_delay
 from app.domain.envelope import Envelope
@@ -117,8 +118,7 @@ class Attempt:
             await hand_over.stop()
             await self._log.close()
             if self._telling is not None:
-                self._telling.cancel()
-                await asyncio.gather(self._telling, return_exceptions=True)
+                await cancel(self._telling)
 
     async def _outcome(self) -> Outcome:
         """Run the handler until it ends, its time is up, the lease is lost, its owner cancels, or the engine stops.
@@ -134,6 +134,7 @@ class Attempt:
         with workspace(self._desk.workspaces) as directory:
             name = f"{HANDLER_TASK} {lease.envelope.action}"
             work = asyncio.create_task(self._result(directory, asked_to_stop), name=name)
+            work.add_done_callback(_seen)
             try:
                 await _until_over(work, (lease.lost, lease.cancel_requested, self._desk.stopping_hard), timeout)
                 by_itself = work.done()
@@ -312,6 +313,12 @@ async def _until_over(work: asyncio.Task[Result], signs: Iterable[Sign], timeout
             sign.tell_no_more(end)
         if timer is not None:
             timer.cancel()
+
+
+def _seen(work: asyncio.Task[Result]) -> None:
+    """Look at how the work has ended: asyncio complains of errors that nobody asks for, as when the lease is lost."""
+    if not work.cancelled():
+        work.exception()
 
 
 async def _ended(work: asyncio.Task[Result]) -> None:

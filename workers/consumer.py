@@ -14,7 +14,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from app.broker.acknowledging import Acknowledger
-from app.broker.connection import BrokerConnection
+from app.broker.connection import BrokerConnection, open_channel
 from app.broker.delivery import Delivery
 from app.broker.publisher import Publisher
 from app.domain.errors import LonghaulError
@@ -92,11 +92,11 @@ class Consumer:
         connection = await self._stop_or(self._connection.connected())
         if connection is None:
             return
-        opened = await connection.channel(publisher_confirms=False)
+        channel = await self._stop_or(open_channel(connection, publisher_confirms=False))
+        if channel is None:
+            return
         over = asyncio.Event()
-        opened.close_callbacks.add(lambda *_: over.set())
-        # aiormq's own channel: aio-pika would make an object and a task more for each message.
-        channel = await opened.get_underlay_channel()
+        channel.closing.add_done_callback(lambda _: over.set())
         acknowledger = Acknowledger(channel)
 
         async def cancelled(_: object) -> None:

@@ -18,6 +18,8 @@ from typing import Final
 
 from app.broker.delivery import Delivery
 from app.broker.topology import WEBHOOK_QUEUE
+from app.cancelling import cancel
+from app.collector import spare_the_collector
 from app.domain.errors import ConfigurationError
 from app.observability.logging import get_log
 from app.resources import Resources, open_resources, side_task
@@ -97,7 +99,6 @@ class Engine:
                     status = 0 if self._told_to_stop.is_set() else EXIT_OUTGROWN
                 except* RedisUnreachable:
                     status = EXIT_UNREACHABLE
-                    _leave_in_time(status)
         if status == EXIT_UNREACHABLE:
             return status  # what still runs is cancelled with the loop
         log.info("stopped")
@@ -122,6 +123,7 @@ class Engine:
         slots = {queue: settings.queues[queue].concurrency for queue in queues}
         heartbeat = Heartbeat(Workers(resources.redis), desk.roster, worker=worker, slots=slots)
         require_room(settings.max_rss_mb)
+        spare_the_collector()
         try:
             await pauses.look()
             async with (
@@ -133,14 +135,14 @@ class Engine:
                 side_task(watch_loop(), name="loop"),
                 asyncio.TaskGroup() as group,
             ):
-                watching = group.create_task(redis.run(), name="Redis")
+                watching = group.create_task(_watched(redis), name="Redis")
                 async with asyncio.TaskGroup() as keeping:
                     if "housekeeping" in settings.roles:
                         keeper = housekeeper(resources, core, worker)
                         keeping.create_task(keeper.run(self._house_closed), name="housekeeping")
                     await self._consume(pauses.gates, resources, core, desk)
                     self._house_closed.set()
-                watching.cancel()
+                await cancel(watching)
         finally:
             await processes.aclose()
 
@@ -239,6 +241,15 @@ def _leave_the_stubborn_behind(status: int) -> None:
     if any(task.get_name().startswith(HANDLER_TASK) for task in asyncio.all_tasks()):
         log.error("a handler does not stop; ending without it")
         os._exit(status)  # everything is closed, and its task was given back
+
+
+async def _watched(redis: RedisWatch) -> None:
+    """Watch; when that gives up, the engine has so long to leave. What it cancels and closes may hang as Redis does."""
+    try:
+        await redis.run()
+    except RedisUnreachable:
+        _leave_in_time(EXIT_UNREACHABLE)
+        raise
 
 
 def _leave_in_time(status: int) -> None:

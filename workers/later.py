@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from app.cancelling import cancel
+
 
 class Later:
     """Work that has not begun yet, or has, or never will."""
@@ -30,5 +32,4 @@ class Later:
         self._is_over = True
         self._timer.cancel()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel(self._task)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
+from app.cancelling import cancel
 from app.domain.errors import Unavailable
 from app.domain.log_line import LogLevel, LogRecord
 from app.store.task_logs import KEPT_LINES, TaskLogs
@@ -65,8 +66,7 @@ class TaskLog:
         """Take no more lines, and write none."""
         self._is_open = False
         if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+            await cancel(self._writing)
 
     async def _write(self) -> None:
         while self._waiting:

@@ -56,17 +56,16 @@ async def read_json(request: Request, *, limit: int) -> tuple[bytes, Any]:
 async def _bounded(request: Request, limit: int) -> bytes:
     """Read no more than the limit, whatever Content-Length says."""
     announced = request.headers.get("content-length", "0")
-    chunks, size = [], int(announced) if announced.isdecimal() else 0
-    too_large = PayloadTooLarge(f"At most {limit} bytes are taken.")
+    size = int(announced) if announced.isdecimal() else 0
+    body = bytearray()
+    if size <= limit:
+        async for chunk in request.stream():
+            body += chunk
+            if (size := len(body)) > limit:
+                break
     if size > limit:
-        raise too_large
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
+        raise PayloadTooLarge(f"At most {limit} bytes are taken.")
+    return bytes(body)
 
 
 def _require_json_content(request: Request) -> None:
@@ -122,9 +121,7 @@ def parse(body: bytes) -> Any:
     if structure.count(b":") > MAX_KEYS:
         raise Malformed(f"The body has more than {MAX_KEYS} keys.")
     try:
-        value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_number
-        )
+        value = STRICT.decode(body.decode("utf-8"))
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no character
     except UnicodeEncodeError as error:
@@ -139,7 +136,10 @@ def parse(body: bytes) -> Any:
 
 
 def _depth(structure: bytes) -> int:
-    """Return how deep brackets are nested, in a body without its strings."""
+    """Return how deep brackets are nested, in a body without its strings; or at most how deep, if that is enough."""
+    opened = structure.count(b"[") + structure.count(b"{")
+    if opened <= MAX_DEPTH:
+        return opened
     deepest = depth = 0
     for byte in structure:
         if byte in b"[{":
@@ -167,6 +167,9 @@ def _number(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise Malformed("The body holds a number that is too large.")
     return int(value) if value.is_integer() else value
+
+
+STRICT: Final = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_number)
 
 
 def validated(body: bytes, catalogue: ActionCatalogue) -> Action:

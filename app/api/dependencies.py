@@ -1,7 +1,6 @@
 """What routes are given, by name. Everything was opened at the start and hangs on the application's state."""
 
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -10,6 +9,7 @@ from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from app.api.showing import Documents
+from app.api.streams import Frames
 from app.domain.action import ActionCatalogue
 from app.domain.errors import HeadersTooLarge, Malformed, NotFound, Unauthorized
 from app.security.principal import Principal, Scope, authorize
@@ -21,7 +21,7 @@ from app.service.logs import Logs
 from app.service.results import ResultLink, Results
 from app.service.status import Statuses
 from app.service.submission import Submissions
-from app.service.tickets import Tickets
+from app.service.tickets import TicketKind, Tickets
 from app.service.watching import Watching
 from app.service.webhooks import Webhooks
 from app.settings import Settings
@@ -45,17 +45,21 @@ class Services:
     tickets: Tickets
     logs: Logs
     documents: Documents
+    frames: Frames
     results: Results
     webhooks: Webhooks
     health: Health
     administration: Administration
 
 
-def _part(name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
-    async def part(connection: HTTPConnection) -> Any:  # async: FastAPI would take a plain function to another thread
-        return getattr(connection.app.state.services, name)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Gives a route one of the services, by its name."""
 
-    return part
+    name: str
+
+    async def __call__(self, connection: HTTPConnection) -> Any:  # async: FastAPI would ask a plain one in a thread
+        return getattr(connection.app.state.services, self.name)
 
 
 async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) -> Principal:
@@ -71,6 +75,27 @@ async def bearer_principal(verifier: TokenVerifier, authorization: list[str]) ->
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized
     return await verifier.verify(token.strip())
+
+
+async def stream_principal(connection: HTTPConnection, kind: TicketKind, authorization: list[str]) -> Principal:
+    """Return who opens a stream: by a bearer token, or, where there is none, by a ticket in the query string.
+
+    Args:
+        connection: The request or the handshake.
+        kind: Which tickets open it.
+        authorization: The values of Authorization, or what stands for them.
+
+    Raises:
+        Unauthorized: Neither is valid, or a ticket stands there twice.
+        StoreUnavailable: Redis does not answer.
+    """
+    services: Services = connection.app.state.services
+    tickets = connection.query_params.getlist("ticket")
+    if authorization or not tickets:
+        return await bearer_principal(services.verifier, authorization)
+    if len(tickets) > 1:
+        raise Unauthorized("One ticket is expected.", token_was_sent=True)
+    return await services.tickets.principal(tickets[0], kind=kind)
 
 
 class NeedsScope:
@@ -164,16 +189,16 @@ Administrator = Annotated[Principal, Depends(CallerWith(Scope.ADMIN))]
 AnyReader = Annotated[Principal, Depends(AnyCallerWith(Scope.READ))]
 ResultReader = Annotated[Principal | ResultLink, Depends(CallerOrLink(Scope.READ))]
 TaskId = Annotated[UUID, Depends(_task_id)]
-Catalogue = Annotated[ActionCatalogue, Depends(_part("catalogue"))]
-Configuration = Annotated[Settings, Depends(_part("settings"))]
-SubmissionService = Annotated[Submissions, Depends(_part("submissions"))]
-StatusService = Annotated[Statuses, Depends(_part("statuses"))]
-ControlService = Annotated[Control, Depends(_part("control"))]
-WatchingService = Annotated[Watching, Depends(_part("watching"))]
-TicketService = Annotated[Tickets, Depends(_part("tickets"))]
-DocumentTexts = Annotated[Documents, Depends(_part("documents"))]
-LogService = Annotated[Logs, Depends(_part("logs"))]
-ResultService = Annotated[Results, Depends(_part("results"))]
-WebhookService = Annotated[Webhooks, Depends(_part("webhooks"))]
-AdministrationService = Annotated[Administration, Depends(_part("administration"))]
-HealthService = Annotated[Health, Depends(_part("health"))]
+Catalogue = Annotated[ActionCatalogue, Depends(Part("catalogue"))]
+Configuration = Annotated[Settings, Depends(Part("settings"))]
+SubmissionService = Annotated[Submissions, Depends(Part("submissions"))]
+StatusService = Annotated[Statuses, Depends(Part("statuses"))]
+ControlService = Annotated[Control, Depends(Part("control"))]
+WatchingService = Annotated[Watching, Depends(Part("watching"))]
+TicketService = Annotated[Tickets, Depends(Part("tickets"))]
+DocumentTexts = Annotated[Documents, Depends(Part("documents"))]
+LogService = Annotated[Logs, Depends(Part("logs"))]
+ResultService = Annotated[Results, Depends(Part("results"))]
+WebhookService = Annotated[Webhooks, Depends(Part("webhooks"))]
+AdministrationService = Annotated[Administration, Depends(Part("administration"))]
+HealthService = Annotated[Health, Depends(Part("health"))]

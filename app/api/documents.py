@@ -176,6 +176,7 @@ TICKET_RESPONSE: Final[Fragment] = {
     "description": "The ticket.",
     "content": {"application/json": {"schema": {"$ref": REF.format(model="Ticket")}}},
 }
+WITHOUT_NUL: Final[Fragment] = {"type": "string", "pattern": "^[^\\u0000]*$"}
 LIST_PARAMETERS: Final[Fragment] = {
     "parameters": [
         {
@@ -188,13 +189,13 @@ LIST_PARAMETERS: Final[Fragment] = {
             "name": "action",
             "in": "query",
             "description": "Repeatable: any of them.",
-            "schema": {"type": "array", "items": {"type": "string"}},
+            "schema": {"type": "array", "items": WITHOUT_NUL},
         },
         {
             "name": "label",
             "in": "query",
             "description": "Repeatable: all of them.",
-            "schema": {"type": "array", "items": {"type": "string"}},
+            "schema": {"type": "array", "items": WITHOUT_NUL},
         },
         {
             "name": "created_after",

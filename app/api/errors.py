@@ -89,7 +89,7 @@ def problem_response(error: LonghaulError, scope: Scope, *, request_id: str) -> 
         title=title_of(error.slug),
         status=STATUS[error.slug],
         detail=error.detail,
-        instance=scope["raw_path"].decode("latin-1"),
+        instance=scope["raw_path"].decode("latin-1") or None,
         request_id=request_id,
         errors=list(error.errors) or None,
         retry_after=error.retry_after,

@@ -5,16 +5,14 @@ import time
 from typing import Final
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import clear_contextvars
 
 from app.api.errors import NoSuchPath, problem_response
 from app.domain.errors import LonghaulError
-from app.observability.logging import bind, get_log
+from app.observability.logging import bind, get_log, unbind
 
-REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 SECURITY_HEADERS: Final = {
     # Nothing that we answer may be taken for a page, or framed by one; the pages among it say what they load.
@@ -22,6 +20,8 @@ SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # tickets and signed links stand in query strings
 }
+
+_SECURITY_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 
 ANSWERS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
@@ -38,8 +38,8 @@ class RequestContext:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        clear_contextvars()
-        request_id = _request_id(Headers(scope=scope).getlist("x-request-id"))
+        unbind()
+        request_id = _request_id([value for name, value in scope["headers"] if name == b"x-request-id"])
         bind(request_id=request_id)
         # HEAD is GET to every route: the server sees the request's own scope, and leaves the body out by itself.
         is_head = scope.get("method") == "HEAD"
@@ -56,11 +56,11 @@ class RequestContext:
                 return
             if message["type"] in ANSWERS:
                 status = message.get("status", 101)
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                headers.append("X-Request-ID", request_id)
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
                 if message["type"] == "http.response.start":
-                    for name, value in SECURITY_HEADERS.items():
-                        headers.setdefault(name, value)
+                    there = {name for name, _ in headers}
+                    headers += [field for field in _SECURITY_HEADERS if field[0] not in there]
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -77,7 +77,7 @@ class RequestContext:
             log.info("answered", method=scope.get("method", "WS"), path=scope["path"], status=status, ms=elapsed)
 
 
-def _request_id(sent: list[str]) -> str:
+def _request_id(sent: list[bytes]) -> str:
     if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
-        return sent[0]
+        return sent[0].decode()
     return uuid4().hex

@@ -41,7 +41,7 @@ class Query:
 
     def _read(self, name: str, read: Callable[[str], Value], text: str) -> Value | None:
         try:
-            return read(text)
+            return read(_without_nul(text))
         except ValueError as error:
             self._wrong.append(FieldError(parameter=name, detail=_sentence(error)))
             return None
@@ -54,6 +54,13 @@ class Query:
         """
         if self._wrong:
             raise ValidationFailed("The query is not valid.", errors=self._wrong)
+
+
+def _without_nul(text: str) -> str:
+    """Return a text as it is; PostgreSQL could not even be asked for one with a NUL."""
+    if "\0" in text:
+        raise ValueError("the character NUL stands in no value")
+    return text
 
 
 def page_limit(text: str) -> int:

@@ -1,19 +1,29 @@
 """The API's server: uvicorn, told of what our streams need.
 
 - Whoever waits for news is told of a stop before uvicorn waits for them to end.
+- What precedes and follows a body is bounded, too: httptools would keep a header field without an end for ever.
 - A WebSocket's peer that does not read can hold a connection for ever: uvicorn's `close` first waits until all that was
   written has left. It is given some seconds, and then the connection is cut.
 """
 
-import gc
+import asyncio
 import resource
 import socket
-from typing import TYPE_CHECKING, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, cast
+from uuid import uuid4
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import OPEN
 
 from app.api.dependencies import Services
+from app.api.errors import problem_response
+from app.api.middleware import SECURITY_HEADERS
+from app.api.streams import FRAMES
+from app.collector import spare_the_collector
+from app.domain.errors import HeadersTooLarge, LonghaulError, Malformed
 
 if TYPE_CHECKING:
     from asyncio.transports import BaseTransport
@@ -23,13 +33,117 @@ if TYPE_CHECKING:
     from app.settings import ApiSettings
 
 MAX_WEBSOCKET_MESSAGE: Final = 4096
+MAX_UNFINISHED: Final = 65_536
+"""Bytes that are no body and have no end yet. Twice `MAX_HEADER_BYTES`, which is answered in its turn, after 401."""
 BUFFER_BYTES: Final = 32 * 1024
 """Of what a WebSocket's peer has not taken yet, before we wait for it; the kernel holds more."""
 CUT_SECONDS: Final = 10.0
+KEEP_ALIVE_SECONDS: Final = 75
+"""How long an idle connection stays open: longer than its client keeps it (httpx 5 s, nginx and most balancers 60 s).
+
+Whoever closes first must not be us: a request that arrives in that moment is lost, and its sender cannot know whether
+it was done.
+"""
+
+
+class OneWrite:
+    """Where one response is written to: its head waits for the body, for a turn of the loop at most.
+
+    uvicorn writes them apart, and each write is a packet, which on a loaded machine costs more than all of our own code
+    that makes a status document.
+    """
+
+    def __init__(self, transport: "asyncio.Transport") -> None:
+        self._transport = transport
+        self._held: bytes | None = None
+        self._has_begun = False
+
+    def write(self, data: bytes) -> None:
+        """Write, what was held first."""
+        if self._has_begun:
+            held, self._held = self._held, None
+            self._transport.write(held + data if held else data)
+        else:
+            self._has_begun = True
+            self._held = data
+            asyncio.get_running_loop().call_soon(self._let_go)
+
+    def close(self) -> None:
+        """Close the connection when all is written."""
+        self._let_go()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it closes."""
+        return self._transport.is_closing()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._transport.write(held)
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """HTTP/1.1 whose heads and trailers are bounded while they come; its refusals are problems like all others."""
+
+    _unfinished = 0
+    _in_head = False
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; a request line, a header or a trailer that goes on and on ends the connection."""
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > MAX_UNFINISHED and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self._refuse(HeadersTooLarge())
+            else:
+                self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field, and no trailer for one: no proxy has looked at it (RFC 9110, section 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        self._in_head = False
+        self._unfinished = 0
+        super().on_headers_complete()
+        if self.cycle is not None and self.cycle.transport is self.transport:
+            self.cycle.transport = cast("asyncio.Transport", OneWrite(self.transport))
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._unfinished = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        self._unfinished = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(Malformed(msg))
+
+    def _refuse(self, error: LonghaulError) -> None:
+        """Answer a request that cannot be read, so that no part of the application has seen it, and hang up."""
+        request_id = uuid4().hex
+        answer = problem_response(error, {"raw_path": b""}, request_id=request_id)
+        answer.headers.update(SECURITY_HEADERS | {"X-Request-ID": request_id, "Connection": "close"})
+        lines = [f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()]
+        lines += [name + b": " + value for name, value in answer.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        self.transport.close()
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket of which little waits for a slow peer, and that ends."""
+    """A WebSocket of which little waits for a slow peer, and that ends. The application may write frames to it."""
 
     def connection_made(self, transport: "BaseTransport") -> None:
         """Bound what waits."""
@@ -46,8 +160,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().shutdown()
         self.loop.call_later(CUT_SECONDS, self.transport.abort)
 
+    def is_free(self) -> bool:
+        """See `streams.FrameWriter`."""
+        return self.writable.is_set() and self.conn.state is OPEN and not self.transport.is_closing()
+
+    def write(self, frame: bytes) -> None:
+        """See `streams.FrameWriter`."""
+        self.transport.write(frame)
+
     async def run_asgi(self) -> None:
         """Serve the socket; when that has ended, what is still to leave has some seconds to do so."""
+        self.scope["extensions"][FRAMES] = {"writer": self}
         try:
             await super().run_asgi()
         finally:
@@ -72,7 +195,7 @@ class ApiServer(uvicorn.Server):
                 host=host,
                 port=port,
                 loop="uvloop",
-                http="httptools",
+                http=BoundedHttp,
                 ws=BoundedWebSocket,
                 ws_max_size=MAX_WEBSOCKET_MESSAGE,
                 ws_per_message_deflate=False,  # about 316 KiB for each socket
@@ -80,15 +203,16 @@ class ApiServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # ours says more, and has no query string: tickets stand there
                 server_header=False,
+                proxy_headers=False,  # nobody asks for the caller's address or scheme
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=settings.shutdown_seconds,
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open everything, and spare the collector what is there by then: it stays as long as the process."""
+        """Open everything."""
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
+        spare_the_collector()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what would wait for news, then all else."""

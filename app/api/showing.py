@@ -4,6 +4,7 @@ import json
 from collections import OrderedDict
 from typing import Any, Final
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,12 +24,15 @@ class Documents:
         self._public_url = public_url
         self._written: OrderedDict[int, tuple[Task, str]] = OrderedDict()
 
-    def text(self, task: Task) -> str:
-        """Return the document of this very object."""
+    def text(self, task: Task, *, webhook: WebhookSummary | None = None) -> str:
+        """Return the document of this very object; one with a webhook's summary is written anew each time."""
         known = self._written.get(id(task))
-        if known is not None:  # the object is kept with its text: nothing else can have its id
+        if known is not None and webhook is None:  # the object is kept with its text: nothing else can have its id
             return known[1]
-        text = StatusDocument.of(task, public_url=self._public_url).model_dump_json(exclude_none=True)
+        shown = StatusDocument.of(task, public_url=self._public_url, webhook=webhook)
+        text = shown.model_dump_json(exclude_none=True)
+        if webhook is not None:
+            return text
         self._written[id(task)] = (task, text)
         if len(self._written) > WRITTEN:
             self._written.popitem(last=False)
@@ -52,6 +56,11 @@ def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | No
     return Response(body, status, headers=headers, media_type="application/json")
 
 
+def model_response(model: BaseModel, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
+    """Return a model as a JSON answer; absent values are left out."""
+    return json_response(model.model_dump(mode="json", exclude_none=True), status, headers=headers)
+
+
 def etag_of(task: Task) -> str:
     """Return the entity tag of a task's document."""
     return f'W/"{task.seq}"'
@@ -61,7 +70,7 @@ def status_response(
     request: Request,
     task: Task,
     *,
-    public_url: str,
+    documents: Documents,
     webhook: WebhookSummary | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
@@ -72,8 +81,7 @@ def status_response(
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if matches(request.headers.getlist("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    body = StatusDocument.of(task, public_url=public_url, webhook=webhook).model_dump_json(exclude_none=True)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(documents.text(task, webhook=webhook), headers=headers, media_type="application/json")
 
 
 def matches(values: list[str], etag: str) -> bool:

@@ -1,21 +1,19 @@
-"""What live updates look like on the wire, over WebSocket and as server-sent events; and who may open them."""
+"""What live updates look like on the wire, over WebSocket and as server-sent events."""
 
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from starlette.requests import HTTPConnection
+from websockets.frames import Frame, Opcode
 
-from app.api.dependencies import Services, bearer_principal
 from app.api.showing import Documents
-from app.domain.errors import Unauthorized
 from app.domain.log_line import LogLine
 from app.domain.task import Task, rfc3339
-from app.security.principal import Principal
-from app.service.tickets import TicketKind
-from app.service.watching import Seen
+from app.service.watching import Event, Seen
 
+FRAMES: Final = "longhaul.frames"
+"""The ASGI extension by which our server (`app/api/server.py`) says who writes a socket's frames: `{"writer": …}`."""
 LAST_EVENT_ID: Final = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 
@@ -46,6 +44,45 @@ def socket_message(event: Task | LogLine | object, documents: Documents) -> str:
             return compact({"type": "ping", "time": rfc3339(datetime.now(UTC))})
 
 
+class FrameWriter(Protocol):
+    """An open WebSocket, as the server holds it."""
+
+    def is_free(self) -> bool:
+        """Whether a frame would leave at once."""
+
+    def write(self, frame: bytes) -> None:
+        """Write a whole frame. What the peer does not take at once waits in memory: ask `is_free` before."""
+
+
+class Frames:
+    """WebSocket messages as they go over the wire, each written once for all sockets that are sent the same one."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self._event: Event | None = None
+        self._frame = b""
+
+    def of(self, event: Event) -> bytes:
+        """Return an event's frame. One is kept: what is published goes to one reader after the other."""
+        if event is not self._event:
+            text = socket_message(event, self._documents)
+            self._event, self._frame = event, Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+        return self._frame
+
+
+class SocketWire:
+    """A WebSocket that takes events past ASGI; see `watching.Wire`."""
+
+    def __init__(self, writer: FrameWriter, frames: Frames) -> None:
+        self.is_free = writer.is_free
+        self._write = writer.write
+        self._frames = frames
+
+    def take(self, event: Event) -> None:
+        """See `watching.Wire`."""
+        self._write(self._frames.of(event))
+
+
 class EventStream:
     """Events in the form of `text/event-stream` (HTML, section 9.2); the ids say from where to go on."""
 
@@ -73,24 +110,3 @@ def last_event_id(values: list[str]) -> Seen | None:
     """Read `Last-Event-ID`; None if there is none of ours."""
     match = LAST_EVENT_ID.fullmatch(values[0].strip()) if len(values) == 1 else None
     return Seen(seq=int(match[1]), line=int(match[2])) if match else None
-
-
-async def reader(connection: HTTPConnection, kind: TicketKind, authorization: list[str]) -> Principal:
-    """Find out who opens a stream: by a bearer token, or, where there is none, by a ticket in the query string.
-
-    Args:
-        connection: The request or the handshake.
-        kind: Which tickets open it.
-        authorization: The values of Authorization, or what stands for them.
-
-    Raises:
-        Unauthorized: Neither is valid, or a ticket stands there twice.
-        StoreUnavailable: Redis does not answer.
-    """
-    services: Services = connection.app.state.services
-    tickets = connection.query_params.getlist("ticket")
-    if authorization or not tickets:
-        return await bearer_principal(services.verifier, authorization)
-    if len(tickets) > 1:
-        raise Unauthorized("One ticket is expected.", token_was_sent=True)
-    return await services.tickets.principal(tickets[0], kind=kind)

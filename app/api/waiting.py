@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from app.cancelling import cancel
+
 Answer = TypeVar("Answer")
 
 
@@ -19,16 +21,14 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -
     Raises:
         ClientDisconnect: The caller has gone.
     """
-    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    working, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientDisconnect
     finally:
-        working.cancel()
-        gone.cancel()
-        await asyncio.gather(working, gone, return_exceptions=True)
+        await cancel(working, gone)
 
 
 async def _disconnected(request: Request) -> None:

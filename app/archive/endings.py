@@ -69,8 +69,18 @@ def insert(connection: Connection, rows: Sequence[Row]) -> dict[Key, Row | None]
 def _insert_first(connection: Connection, rows: list[Row]) -> set[Key]:
     if not rows:
         return set()
-    statement = insert_new(connection, ended).returning(ended.c.task_id, ended.c.run)
-    return {(task_id, run) for task_id, run in connection.execute(statement, rows)}
+    if connection.dialect.name == "postgresql":
+        statement = insert_new(connection, ended).returning(ended.c.task_id, ended.c.run)
+        return {(task_id, run) for task_id, run in connection.execute(statement, rows)}
+    # There is one writer: what is not there now will not be there before us. And nothing is read back row by row, for
+    # each of which sqlite3 lets go of the interpreter's lock, and gets it from a busy loop milliseconds later.
+    ids = {row["task_id"] for row in rows}
+    found = select(ended.c.task_id, ended.c.run).where(ended.c.task_id.in_(ids))
+    there = {(task_id, run) for task_id, run in connection.execute(found)}
+    new = [row for row in rows if (row["task_id"], row["run"]) not in there]
+    if new:
+        connection.execute(sqlite.insert(ended), new)
+    return {(row["task_id"], row["run"]) for row in new}
 
 
 def _read(connection: Connection, keys: set[Key]) -> dict[Key, Row]:

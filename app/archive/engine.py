@@ -11,21 +11,26 @@ waiting. A service opens an existing file only: should the archive vanish, nothi
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy import URL, Connection, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError, StatementError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.domain.errors import ArchiveUnavailable, ConfigurationError, LonghaulError
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 Done = TypeVar("Done")
+Body = Callable[[Connection], Done]
 Address = tuple[int, int]
 
 TIMEOUT: Final = timedelta(seconds=5)
@@ -33,31 +38,25 @@ POOL_SIZE: Final = 5
 EXTRA: Final = "archive_url: PostgreSQL needs the extra `postgres`: pip install 'longhaul[postgres]'"
 
 
-class Database:
+class Database(ABC):
     """The database of an archive. A transaction's body is a plain function of a Connection, and may run twice."""
 
-    def __init__(self, engine: AsyncEngine, *, timeout: timedelta, file: Path | None) -> None:
-        """Take an engine that `open_database` has made.
+    def __init__(self, *, timeout: timedelta, writers: int) -> None:
+        """Prepare.
 
         Args:
             timeout: How long a transaction may take, waiting for a connection included.
-            file: SQLite's; None for PostgreSQL.
+            writers: How many may write at a time.
         """
-        self._engine = engine
         self._timeout = timeout.total_seconds()
-        self._file = file
-        # A single SELECT is its own transaction: one round trip instead of three.
-        self._reader = engine if file else engine.execution_options(isolation_level="AUTOCOMMIT")
-        # Inside one process SQLite's writers queue here: its own waiting is a poll with sleeps of up to 100 ms. A row
-        # in a group of 20 took 34 ms at the 99th percentile so, and 132 ms with two writers.
-        self._writers = asyncio.Semaphore(1 if file else POOL_SIZE)
+        self._writers = asyncio.Semaphore(writers)
 
     @property
     def file(self) -> Path | None:
         """SQLite's file; None for PostgreSQL."""
-        return self._file
+        return None
 
-    async def write(self, body: Callable[[Connection], Done]) -> Done:
+    async def write(self, body: Body[Done]) -> Done:
         """Run a transaction and commit it: what it did is on disk when this returns.
 
         Raises:
@@ -66,29 +65,28 @@ class Database:
         """
 
         async def transaction() -> Done:
-            async with self._writers, self._engine.begin() as connection:
-                if self._file:
-                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                    address = await connection.run_sync(_opened_file)
-                done = await connection.run_sync(body)
-            if self._file and _address(self._file) != address:
-                raise ArchiveUnavailable("The archive's file has vanished.")
-            return done
+            async with self._writers:
+                return await self._write(body)
 
         return await self._guarded(transaction)
 
-    async def read(self, body: Callable[[Connection], Done]) -> Done:
+    async def read(self, body: Body[Done]) -> Done:
         """Run one SELECT.
 
         Raises:
             ArchiveUnavailable: No answer in time.
         """
+        return await self._guarded(lambda: self._read(body))
 
-        async def look() -> Done:
-            async with self._reader.connect() as connection:
-                return await connection.run_sync(body)
+    @abstractmethod
+    async def _write(self, body: Body[Done]) -> Done: ...
 
-        return await self._guarded(look)
+    @abstractmethod
+    async def _read(self, body: Body[Done]) -> Done: ...
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close all connections."""
 
     async def _guarded(self, transaction: Callable[[], Awaitable[Done]]) -> Done:
         """Bound it in time, translate its errors, and try once more when a connection of the pool was dead."""
@@ -144,21 +142,17 @@ async def open_database(
         parsed = make_url(url)
     except ArgumentError as error:
         raise ConfigurationError("archive_url: this is no URL") from error
-    file: Path | None = None
     match parsed.drivername:
         case "sqlite":
-            file = _sqlite_file(parsed)
-            if create:
-                file.parent.mkdir(parents=True, exist_ok=True)
-            engine = _sqlite(file, timeout, create=create)
+            database: Database = _Sqlite(_sqlite_file(parsed), timeout, create=create)
         case "postgresql" | "postgres":
-            engine = _postgresql(url, timeout, pool_size)
+            database = _Postgresql(url, timeout, pool_size)
         case other:
             raise ConfigurationError(f"archive_url: {other!r} is neither sqlite nor postgresql")
     try:
-        yield Database(engine, timeout=timeout, file=file)
+        yield database
     finally:
-        await engine.dispose()
+        await database.close()
 
 
 # --- SQLite
@@ -172,38 +166,79 @@ def _sqlite_file(url: URL) -> Path:
     return Path(url.database).absolute()
 
 
-def _sqlite(file: Path, timeout: timedelta, *, create: bool) -> AsyncEngine:
-    query = {"uri": "true", "mode": "rwc" if create else "rw"}
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=f"file:{quote(str(file))}", query=query),
-        pool_size=POOL_SIZE,
-        max_overflow=0,
-        connect_args={
-            "timeout": 0.8 * timeout.total_seconds(),  # waiting for another process: ends before we give up
-            "isolation_level": None,  # else sqlite3 begins transactions where it sees fit
-        },
-    )
+class _Sqlite(Database):
+    """A transaction is done in one go in a thread: there is no asynchronous SQLite.
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        record.info["address"] = _address(file)
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+    aiosqlite has a thread as well, but each statement goes there and back. In a worker whose loop was busy a row in a
+    group of 70 waited 190 ms so, of which SQLite took ten.
+    """
 
-    @event.listens_for(engine.sync_engine, "checkout")
-    def refuse_a_deleted_file(_connection: Any, record: Any, _proxy: Any) -> None:
-        # SQLite goes on writing, without a word, into a file that is in no directory any more.
-        if _address(file) != record.info["address"]:
-            raise DisconnectionError("the file is another one now")
+    def __init__(self, file: Path, timeout: timedelta, *, create: bool) -> None:
+        # Inside one process SQLite's writers queue here: its own waiting is a poll with sleeps of up to 100 ms. A row
+        # in a group of 20 took 34 ms at the 99th percentile so, and 132 ms with two writers.
+        super().__init__(timeout=timeout, writers=1)
+        if create:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+        self._threads = ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="archive")
+        mode = "rwc" if create else "rw"
+        self._engine = create_engine(
+            URL.create("sqlite", database=f"file:{quote(str(file))}", query={"uri": "true", "mode": mode}),
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            connect_args={
+                "timeout": 0.8 * timeout.total_seconds(),  # waiting for another process: ends before we give up
+                "isolation_level": None,  # else sqlite3 begins transactions where it sees fit
+            },
+        )
 
-    return engine
+        # One statement for all rows of an INSERT: sqlite3 lets go of the interpreter's lock for each that it executes.
+        self._engine.dialect.use_insertmanyvalues_wo_returning = True
 
+        @event.listens_for(self._engine, "connect")
+        def prepare(connection: Any, record: Any) -> None:
+            record.info["address"] = _address(file)
+            cursor = connection.cursor()
+            for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
 
-def _opened_file(connection: Connection) -> Address | None:
-    address: Address | None = connection.info["address"]
-    return address
+        @event.listens_for(self._engine, "checkout")
+        def refuse_a_deleted_file(_connection: Any, record: Any, _proxy: Any) -> None:
+            # SQLite goes on writing, without a word, into a file that is in no directory any more.
+            if _address(file) != record.info["address"]:
+                raise DisconnectionError("the file is another one now")
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+        return self._file
+
+    async def _write(self, body: Body[Done]) -> Done:
+        return await self._in_thread(self._transaction, body)
+
+    async def _read(self, body: Body[Done]) -> Done:
+        return await self._in_thread(self._look, body)
+
+    async def _in_thread(self, work: Callable[[Body[Done]], Done], body: Body[Done]) -> Done:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, body)
+
+    def _transaction(self, body: Body[Done]) -> Done:
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            address = connection.info["address"]
+            done = body(connection)
+        if _address(self._file) != address:
+            raise ArchiveUnavailable("The archive's file has vanished.")
+        return done
+
+    def _look(self, body: Body[Done]) -> Done:
+        with self._engine.connect() as connection:
+            return body(connection)
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._engine.dispose()
 
 
 def _address(file: Path) -> Address | None:
@@ -218,7 +253,28 @@ def _address(file: Path) -> Address | None:
 # --- PostgreSQL
 
 
-def _postgresql(url: str, timeout: timedelta, pool_size: int) -> AsyncEngine:
+class _Postgresql(Database):
+    def __init__(self, url: str, timeout: timedelta, pool_size: int) -> None:
+        super().__init__(timeout=timeout, writers=POOL_SIZE)
+        self._engine = _postgresql(url, timeout, pool_size)
+        # A single SELECT is its own transaction: one round trip instead of three.
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def _write(self, body: Body[Done]) -> Done:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(body)
+
+    async def _read(self, body: Body[Done]) -> Done:
+        async with self._reader.connect() as connection:
+            return await connection.run_sync(body)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def _postgresql(url: str, timeout: timedelta, pool_size: int) -> "AsyncEngine":
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  # with all of the ORM: 10 MB
+
     try:
         asyncpg: Any = import_module("asyncpg")  # here: whoever has SQLite need not have it
     except ModuleNotFoundError as error:

@@ -126,24 +126,14 @@ def task_of(document: str) -> Task:
 
 
 def _document(task: Task) -> str:
-    values = {name: getattr(task, name) for name in DEFAULTS}
-    told = {name: _plain(value) for name, value in values.items() if value != DEFAULTS[name]}
+    told: dict[str, Any] = {}
+    for name, default in DEFAULTS.items():
+        value = getattr(task, name)
+        if value != default:
+            write = WRITERS.get(type(value))
+            told[name] = write(value) if write else value
     # ASCII with escapes: PostgreSQL's text takes neither U+0000 nor half a surrogate pair, a message may hold both.
     return json.dumps(told, ensure_ascii=True)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case datetime():
-            return milliseconds(value)
-        case UUID():
-            return str(value)
-        case ResultFile():
-            return {name: getattr(value, name) for name in RESULT_FIELDS}
-        case Problem():
-            return value.model_dump(exclude_none=True)
-        case _:  # numbers, texts (a status is one), lists of them: json refuses what it cannot write
-            return value
 
 
 def _result_file(found: dict[str, Any]) -> ResultFile:
@@ -153,6 +143,14 @@ def _result_file(found: dict[str, Any]) -> ResultFile:
 RESULT_FIELDS: Final = tuple(field.name for field in fields(ResultFile))
 DEFAULTS: Final = {field.name: field.default for field in fields(Task)}
 """Every member of Task; those without a default are always written."""
+
+WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    datetime: milliseconds,
+    UUID: str,
+    ResultFile: lambda file: {name: getattr(file, name) for name in RESULT_FIELDS},
+    Problem: lambda error: error.model_dump(exclude_none=True),
+}
+"""How what JSON cannot hold is written. Numbers, texts (a status is one) and lists of them stay as they are."""
 
 READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "id": UUID,

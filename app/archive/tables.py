@@ -49,7 +49,7 @@ class TaskId(TypeDecorator[UUID]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:  # noqa: ARG002 - SQLAlchemy's
         """Read an id."""
-        return value if value is None or isinstance(value, UUID) else UUID(value)
+        return None if value is None else UUID(str(value))  # asyncpg's own kind of UUID is none of ours
 
 
 ended = Table(

@@ -6,10 +6,11 @@ Nothing here waits for a reconnection unless it is asked to: a publisher wants a
 
 import asyncio
 import random
-from typing import Final
+from typing import Final, cast
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from aiormq import Channel
 
 from app.domain.errors import BrokerUnavailable, ConfigurationError
 from app.observability.causes import cause_of
@@ -19,6 +20,7 @@ from app.settings import DEFAULT_TLS, TlsSettings
 OLDEST: Final = (3, 10)
 CONNECT_SECONDS: Final = 5.0
 RECONNECT_SECONDS: Final = 0.5
+FRAMES_OF_CONFIRMS: Final = 10
 HEARTBEAT_SECONDS: Final = 10
 """aiormq gives up a silent peer after (heartbeat + 1) x 3: 33 s, instead of three minutes by its default."""
 
@@ -46,6 +48,27 @@ async def connect(url: str, *, name: str, tls: TlsSettings = DEFAULT_TLS) -> Abs
         await connection.close()
         raise
     return connection
+
+
+async def open_channel(connection: AbstractConnection, *, publisher_confirms: bool) -> Channel:
+    """Open a channel of aiormq's: aio-pika's would make an object and a task more for each message.
+
+    One that consumes may hold all frames that have come, which its prefetch bounds: by aiormq's default it holds ten,
+    so that a busy loop took three messages a turn, however many the broker had sent. One that publishes holds ten:
+    each confirm of many looks through all that are waited for.
+
+    Raises:
+        AMQPError, OSError, RuntimeError: The connection is lost.
+    """
+    transport = connection.transport
+    if transport is None:
+        raise ConnectionResetError("no connection")
+    channel = await transport.connection.channel(
+        publisher_confirms=publisher_confirms,
+        on_return_raises=publisher_confirms,
+        frame_buffer_size=FRAMES_OF_CONFIRMS if publisher_confirms else 0,
+    )
+    return cast("Channel", channel)
 
 
 def _check_version(connection: AbstractConnection) -> None:

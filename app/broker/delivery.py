@@ -7,6 +7,7 @@ from aiormq.abc import DeliveredMessage
 from app.broker.acknowledging import Acknowledger
 from app.broker.publisher import Letter, Publisher, WakeUp
 from app.domain.errors import Malformed
+from app.domain.moments import moment
 
 
 class Delivery:
@@ -19,6 +20,7 @@ class Delivery:
         self._properties = message.header.properties
         self._headers = self._properties.headers or {}
         self._tag = message.delivery_tag or 0
+        self._is_repeated = bool(message.redelivered)
         self._queue = queue
         self._acknowledger = acknowledger
         self._publisher = publisher
@@ -29,6 +31,11 @@ class Delivery:
     def is_lost(self) -> bool:
         """Whether its channel is gone: the broker will deliver it again, and this one is worth nothing."""
         return self._acknowledger.is_lost
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it was delivered before, to somebody who did not acknowledge it."""
+        return self._is_repeated
 
     @property
     def message_id(self) -> str:
@@ -69,7 +76,13 @@ class Delivery:
         attempt = self._headers.get("attempt")
         if not self.message_id or not isinstance(attempt, int):
             raise Malformed("The message does not name its webhook.")
-        return WakeUp(self.message_id, attempt, self._headers.get("is_shown") is True)
+        due = self._headers.get("not_before")
+        return WakeUp(
+            self.message_id,
+            attempt,
+            is_shown=self._headers.get("is_shown") is True,
+            not_before=moment(due) if isinstance(due, int) else None,
+        )
 
     def acknowledge(self) -> None:
         """Tell the broker, with this turn's other acknowledgements, that the message may go."""

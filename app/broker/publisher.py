@@ -5,26 +5,23 @@ a blocked broker each become an error of the domain; *unconfirmed* is an error o
 """
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Self, cast
+from typing import Final, Self
 from uuid import UUID
 
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, DeliveryError, PublishError
-from aiormq import Channel
 
-from app.broker.connection import BrokerConnection
+from app.broker.connection import BrokerConnection, open_channel
+from app.broker.frames import Message
+from app.broker.outbox import Outbox
 from app.broker.topology import DEAD_QUEUE, WEBHOOK_QUEUE, WORK_EXCHANGE, delay_name, level_for
 from app.domain.envelope import Envelope
 from app.domain.errors import BrokerUnavailable, PublishUnconfirmed, QueueFull
+from app.domain.moments import milliseconds
 
 CONTENT_TYPE: Final = "application/vnd.longhaul.sealed"
-CONFIRM_SECONDS: Final = 0.03
-"""So long a confirm is waited for before it is asked whether one can come; nearly all come sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +57,8 @@ class WakeUp:
     """Which attempt it is for: when that one has been made, this is of no use any more."""
     is_shown: bool = False
     """Whether Redis is known to show what is to be told."""
+    not_before: datetime | None = None
+    """When it is due, as far as its sender knew; None: at once."""
 
 
 class Publisher:
@@ -69,7 +68,8 @@ class Publisher:
         self._connection = connection
         self._timeout = timeout.total_seconds()
         self._opening = asyncio.Lock()
-        self._opened: tuple[AbstractConnection, AbstractChannel] | None = None
+        self._opened_on: AbstractConnection | None = None
+        self._outbox: Outbox | None = None
 
     async def publish(self, letter: Letter) -> None:
         """Put a letter into its work queue; when this returns, the broker has it on disk.
@@ -94,16 +94,17 @@ class Publisher:
         """Put a letter into the dead letter queue, with the reason; raises like `publish`."""
         await self._publish(WORK_EXCHANGE, DEAD_QUEUE, _message(letter, reason))
 
-    async def wake(self, wake_up: WakeUp, wait: timedelta = timedelta(0)) -> None:
-        """Wake a sender of webhooks, now or after `wait` (it may be earlier); raises like `publish`."""
+    async def wake(self, wake_up: WakeUp) -> None:
+        """Wake a sender of webhooks when it is due (it may be earlier); raises like `publish`."""
+        due = wake_up.not_before
+        wait = due - datetime.now(UTC) if due else timedelta(0)
         exchange = delay_name(level_for(wait)) if wait > timedelta(0) else WORK_EXCHANGE
-        message = Message(
-            b"",
-            message_id=wake_up.webhook_id,
-            delivery_mode=DeliveryMode.PERSISTENT,
-            timestamp=datetime.now(UTC),
-            headers={"attempt": wake_up.attempt, "is_shown": wake_up.is_shown},
-        )
+        headers = {
+            "attempt": wake_up.attempt,
+            "is_shown": wake_up.is_shown,
+            "not_before": milliseconds(due) if due else None,
+        }
+        message = Message(b"", message_id=wake_up.webhook_id, headers=headers)
         await self._publish(exchange, WEBHOOK_QUEUE, message)
 
     async def can_publish(self) -> bool:
@@ -115,69 +116,49 @@ class Publisher:
             raise BrokerUnavailable
         if self._connection.is_blocked:
             raise BrokerUnavailable("The message broker has raised an alarm and takes nothing; nothing was accepted.")
-        sent = False
+        outbox = self._open_outbox()
+        if outbox is None:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    outbox = await self._opened()
+            except (AMQPError, OSError, RuntimeError, TimeoutError) as error:
+                raise BrokerUnavailable from error
         try:
-            async with asyncio.timeout(self._timeout) as patience:
-                channel = await self._channel()
-                sent = True
-                with self._none_while_blocked(patience):
-                    # Not aio-pika's publish: it waits for a drain of its own under the channel's lock, so that each
-                    # message is a write. What a slow broker leaves in our buffer is bounded by who waits for confirms.
-                    await channel.basic_publish(
-                        message.body,
-                        exchange=exchange,
-                        routing_key=routing_key,
-                        properties=message.properties,
-                        mandatory=True,
-                        wait=False,
-                    )
+            await outbox.publish(message, exchange=exchange, routing_key=routing_key)
         except PublishError as error:  # returned: no queue is bound. It is a DeliveryError, too
             raise BrokerUnavailable("The queue does not exist; nothing was accepted.") from error
         except DeliveryError as error:  # a nack
             raise QueueFull from error
         except (AMQPError, OSError, RuntimeError, TimeoutError) as error:  # aiormq raises RuntimeError on a closed one
-            raise (PublishUnconfirmed if sent else BrokerUnavailable) from error
+            raise PublishUnconfirmed from error
 
-    @contextlib.contextmanager
-    def _none_while_blocked(self, patience: asyncio.Timeout) -> Iterator[None]:
-        """End a wait for a confirm as soon as the broker is blocked: nothing is confirmed before its alarm is over."""
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle
+    def _open_outbox(self) -> Outbox | None:
+        is_open = self._opened_on is self._connection.current and self._outbox is not None and not self._outbox.is_lost
+        return self._outbox if is_open else None
 
-        def look(wait: float) -> None:
-            nonlocal timer
-            if patience.expired():
-                return
-            if self._connection.is_blocked:
-                patience.reschedule(loop.time())
-            else:
-                timer = loop.call_later(wait, look, 2 * wait)
-
-        timer = loop.call_later(CONFIRM_SECONDS, look, CONFIRM_SECONDS)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    async def _channel(self) -> Channel:
+    async def _opened(self) -> Outbox:
         async with self._opening:
+            if outbox := self._open_outbox():  # somebody else has opened it meanwhile
+                return outbox
             connection = self._connection.current
             if connection is None:
                 raise ConnectionResetError("no connection")
-            if self._opened is None or self._opened[0] is not connection or self._opened[1].is_closed:
-                channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-                self._opened = connection, channel
-            return cast("Channel", await self._opened[1].get_underlay_channel())
+            channel = await open_channel(connection, publisher_confirms=True)
+            outbox = Outbox(channel, timeout=self._timeout, is_blocked=lambda: self._connection.is_blocked)
+            self._opened_on, self._outbox = connection, outbox
+            return outbox
 
 
 def _message(letter: Letter, reason: str | None = None) -> Message:
-    headers = {"task_id": str(letter.task_id), "request_id": letter.request_id, "queue": letter.queue, "reason": reason}
     return Message(
         letter.sealed,
         message_id=letter.message_id,
+        headers={
+            "task_id": str(letter.task_id),
+            "request_id": letter.request_id,
+            "queue": letter.queue,
+            "reason": reason,
+        },
         type=letter.action,
         content_type=CONTENT_TYPE,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        timestamp=datetime.now(UTC),
-        headers={name: value for name, value in headers.items() if value is not None},
     )

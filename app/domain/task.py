@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from typing_extensions import TypedDict
 
 from app.domain.lifecycle import TaskStatus
 from app.domain.problem import Problem
@@ -15,7 +17,7 @@ from app.domain.webhook import WebhookState, WebhookSummary
 
 def rfc3339(moment: datetime) -> str:
     """Write a moment as RFC 3339 UTC with milliseconds and `Z`: the only form in which we show time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 Timestamp = Annotated[datetime, PlainSerializer(rfc3339, return_type=str), Field(examples=["2026-11-24T20:15:30.125Z"])]
@@ -31,7 +33,12 @@ class Owner:
     @property
     def digest(self) -> str:
         """By which keys and rows name an owner: 32 hexadecimal digits."""
-        return sha256(f"{self.issuer}\0{self.subject}".encode()).hexdigest()[:32]
+        return _digest(self.issuer, self.subject)
+
+
+@lru_cache(1024)
+def _digest(issuer: str, subject: str) -> str:
+    return sha256(f"{issuer}\0{subject}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class QueueDescription(BaseModel):
     name: str
 
 
-class Link(BaseModel):
+class Link(TypedDict):
     """A place to go on from here: an absolute path."""
 
     href: str
@@ -143,8 +150,11 @@ class StatusDocument(BaseModel):
             webhook: How far its webhook has come, if that was asked.
         """
         path = f"/v1/workload/{task.id}"
-        links = {"self": Link(href=status_path(task.id))}
-        links |= {name: Link(href=f"{path}/{name}") for name in ("events", "logs")}
+        links = {
+            "self": Link(href=status_path(task.id)),
+            "events": Link(href=f"{path}/events"),
+            "logs": Link(href=f"{path}/logs"),
+        }
         file = task.result if task.status is TaskStatus.COMPLETED else None
         if not task.status.is_terminal or task.status is TaskStatus.CANCELLED:
             links["cancel"] = Link(href=f"{path}/cancel")

@@ -6,15 +6,24 @@ of that context. No payload, token or key is ever logged. Text is `[LEVEL] sente
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
-import structlog
+from pydantic_core import to_json
 
 from app.domain.task import rfc3339
+from app.imports import without_colour
 from app.settings import LogSettings
 
+with without_colour():
+    import structlog
+
 Log = structlog.typing.FilteringBoundLogger
+
+# One variable for all fields: structlog's own makes one for each, and looks through all of a context for each line.
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("log fields", default=MappingProxyType({}))
 
 
 def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
@@ -26,12 +35,12 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
     """
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_bound,
         structlog.stdlib.add_log_level,
         structlog.processors.format_exc_info,
     ]
     renderers: list[structlog.typing.Processor] = (
-        [structlog.processors.TimeStamper(fmt="iso", key="time"), structlog.processors.JSONRenderer()]
+        [structlog.processors.TimeStamper(fmt="iso", key="time"), structlog.processors.JSONRenderer(_json)]
         if settings.format == "json"
         else [_text_line]
     )
@@ -56,6 +65,11 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
+def unbind() -> None:
+    """Forget all fields that were bound in this context."""
+    _bound.set({})
+
+
 def get_log(name: str) -> Log:
     """Return the logger of a module; `name` says which part of the program speaks."""
     log: Log = structlog.get_logger(part=name)
@@ -64,7 +78,15 @@ def get_log(name: str) -> Log:
 
 def bind(**fields: Any) -> None:
     """Put fields on every line that this context logs from now on."""
-    structlog.contextvars.bind_contextvars(**{name: value for name, value in fields.items() if value is not None})
+    _bound.set({**_bound.get(), **{name: value for name, value in fields.items() if value is not None}})
+
+
+def _with_bound(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**event, **{name: value for name, value in _bound.get().items() if name not in event}}
+
+
+def _json(event: MutableMapping[str, Any], **_: Any) -> str:
+    return to_json(event, fallback=repr).decode()
 
 
 def _text_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:

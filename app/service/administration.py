@@ -17,6 +17,7 @@ from uuid import UUID
 from aio_pika.exceptions import AMQPError
 
 from app.archive.archive import Archive, EndedTask
+from app.archive.deliveries import Listed
 from app.archive.pauses import Pause
 from app.broker.connection import BrokerConnection, connect
 from app.broker.dead_letters import DeadLetter, dead_letters
@@ -28,6 +29,7 @@ from app.domain.problem import FieldError
 from app.domain.task import Task
 from app.observability.logging import get_log
 from app.security.principal import Principal, Scope, authorize
+from app.service.announcing import Announcements
 from app.service.dead_letters import DeadLetterDesk
 from app.settings import TlsSettings
 from app.store.census import Census, Count, Holder, Population, Stalled
@@ -109,6 +111,7 @@ class Administration:
         amqp_url: str,
         tls: TlsSettings,
         desk: DeadLetterDesk,
+        announcements: Announcements,
         depth_limits: Mapping[str, int],
         queue_of: Mapping[str, str],
     ) -> None:
@@ -123,6 +126,7 @@ class Administration:
             amqp_url: For connections of its own, over which dead letters are taken in hand.
             tls: How these are checked.
             desk: Redrives them.
+            announcements: Sends webhooks again.
             depth_limits: Of every queue.
             queue_of: Action to queue.
         """
@@ -134,6 +138,7 @@ class Administration:
         self._amqp_url = amqp_url
         self._tls = tls
         self._desk = desk
+        self._announcements = announcements
         self._depth_limits = depth_limits
         self._queue_of = queue_of
         self._looking = asyncio.Lock()
@@ -312,6 +317,22 @@ class Administration:
                 self._audit("requeued", principal, reason, task_id=str(task_id), worker=worker)
                 return await self.task(task_id, principal=principal)
         raise Conflict("Nobody works at the task.")
+
+    async def deliveries(self, task_id: UUID, *, principal: Principal) -> list[Listed]:
+        """Return the attempts at the webhooks of anybody's task, the newest first; raises like `task`."""
+        await self.task(task_id, principal=principal)
+        return await self._archive.deliveries.of_task(task_id)
+
+    async def redeliver(self, task_id: UUID, delivery_id: str, *, principal: Principal, reason: str) -> str:
+        """Send the webhook of an earlier attempt again, and return its id.
+
+        Raises:
+            NotFound: There is no such attempt at one of this task's webhooks.
+        """
+        authorize(principal, Scope.ADMIN)
+        webhook_id = await self._announcements.again(task_id, delivery_id)
+        self._audit("redelivered", principal, reason, task_id=str(task_id), webhook_id=webhook_id)
+        return webhook_id
 
     # --- queues
 

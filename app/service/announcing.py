@@ -12,7 +12,7 @@ from app.archive.deliveries import Deliveries
 from app.archive.rows import DueWebhook
 from app.broker.publisher import Publisher, WakeUp
 from app.domain.envelope import Envelope
-from app.domain.errors import PublishUnconfirmed, QueueFull, Unavailable
+from app.domain.errors import NotFound, PublishUnconfirmed, QueueFull, Unavailable
 from app.domain.lifecycle import TaskStatus
 from app.domain.task import StatusDocument, Task
 from app.observability.logging import get_log
@@ -93,6 +93,24 @@ class Announcements:
         await self._deliveries.announce(webhook)
         await self.wake(webhook.id)
         return webhook.id
+
+    async def again(self, task_id: UUID, delivery_id: str) -> str:
+        """Send the webhook of an earlier attempt again, at once, and by its schedule if that fails; return its id.
+
+        Raises:
+            NotFound: No such attempt at one of this task's webhooks.
+            ArchiveUnavailable: It may or may not be sent.
+        """
+        try:
+            wanted = UUID(delivery_id)
+        except ValueError:
+            raise NotFound from None
+        due = await self._deliveries.redeliver(task_id, wanted)
+        if due is None:
+            raise NotFound
+        event, attempt = due
+        await self.wake(event, attempt=attempt)
+        return event
 
     async def wake(self, due: str, *, attempt: int = 1) -> None:
         """Wake a sender of what Redis shows by now; if that fails, housekeeping will."""

@@ -1,7 +1,7 @@
 """Capacity: back-pressure. A queue over its depth takes nothing more, and says when it is worth asking again."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from math import ceil
 from typing import Final
 
@@ -22,9 +22,8 @@ class Capacity:
         self._depths = depths
         self._limits = limits
 
-    @asynccontextmanager
-    async def place(self, queue: str) -> AsyncIterator[None]:
-        """Have room for one more message in a queue, which is put in inside of the block.
+    async def place(self, queue: str) -> AbstractContextManager[None]:
+        """Return room for one more message in a queue, which is to be put in inside of the `with` block.
 
         Before a queue that seems full refuses, it is looked at once more, by one request for all. What is not known
         (RabbitMQ is away) refuses nothing.
@@ -36,8 +35,7 @@ class Capacity:
             await self._depths.look()
             if self._is_full(queue):
                 raise self.full(queue)
-        with self._depths.adding(queue):
-            yield
+        return self._depths.adding(queue)
 
     def _is_full(self, queue: str) -> bool:
         depth = self._depths.of(queue)

@@ -102,7 +102,7 @@ class Endings:
         if row is None:
             return None
         # Before its end is seen: whoever sees it may submit the next one.
-        await self._limits.release(task.owner_id, task.id)
+        self._limits.release_with_next(task.owner_id, task.id)
         settled = await self._tasks.settle(row.task) or row.task
         if webhook is not None:
             await self._announcements.wake(webhook.id)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -123,14 +124,14 @@ class Submissions:
             await require_allowed(action.callback.url, self._destinations, self._lookup)
         fingerprint = fingerprint_of(body) if idempotency_key is not None else None
         envelope = self._order(action, owner, idempotency_key, fingerprint, request_id, traceparent)
-        bind(task_id=str(envelope.task_id))
+        bind(task_id=str(envelope.task_id), action=envelope.action, queue=envelope.queue)
         try:
             admission = await self._limits.admit(envelope)
         except LimitExceeded as error:
             return await self._replay_or_raise(envelope, error, error.rate)
         crash_point("after_admission")
         try:
-            async with self._capacity.place(envelope.queue):
+            with await self._capacity.place(envelope.queue):
                 for start in range(STARTS):
                     if start:
                         envelope = self._order(action, owner, idempotency_key, fingerprint, request_id, traceparent)
@@ -159,7 +160,7 @@ class Submissions:
         now = now_ms()
         return Envelope(
             task_id=uuid4() if idempotency_key is None else derived_task_id(owner, idempotency_key),
-            message_id=uuid4().hex,
+            message_id=token_hex(16),
             action=action.action_name,
             queue=action.queue_name,
             owner=owner,
@@ -229,7 +230,7 @@ class Submissions:
                 promised = await self._publications.promise(envelope, sealed, created, first=first)
                 if promised is None:
                     return None
-                log.info("accepted", action=envelope.action, queue=envelope.queue)
+                log.debug("accepted")  # the request's own line says it, too, once it is answered
                 return self._accepted(promised, envelope, admission.rate)
 
     async def _ended_before(self, envelope: Envelope) -> Task | None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from app.domain.errors import NotFound, Overloaded, Restarting, Unauthorized, Unavailable
@@ -47,6 +47,20 @@ HEARTBEAT: Final = Heartbeat()
 Event = Task | LogLine | Heartbeat
 
 
+class Wire(Protocol):
+    """A reader who can be handed an event on the spot.
+
+    To wake its task instead takes a turn of the loop, in which all other readers' tasks wake, too: the first of a
+    thousand waited for the last, and that was most of what a change took.
+    """
+
+    def is_free(self) -> bool:
+        """Whether an event would leave at once; else it waits in the feed, where a newer one takes its place."""
+
+    def take(self, event: Event) -> None:
+        """Take an event, in order, and return at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a reader who comes again has seen before."""
@@ -78,7 +92,7 @@ class Watching:
 
     @asynccontextmanager
     async def task(
-        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None
+        self, task_id: UUID, *, principal: Principal, seen: Seen | None = None, wire: Wire | None = None
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow a task until it has ended: the task as it is, its log, then every newer state that the reader is in
         time for, and every line. Each line that was written comes before the end; of a task that has ended already, a
@@ -88,6 +102,7 @@ class Watching:
             task_id: The task.
             principal: Who asks.
             seen: What the reader has seen before: no older state and no earlier line comes again.
+            wire: Takes events while the iterator is waited for; the iterator hands on the others.
 
         Raises:
             NotFound, InsufficientScope: As for `Statuses.read`; before anything is subscribed to.
@@ -97,20 +112,26 @@ class Watching:
         The iterator raises Unauthorized once the caller's token has expired, and Restarting when the process stops.
         """
         task = await self._statuses.read(task_id, principal=principal)
-        feed = _TaskFeed(task_id, principal, Scope.READ, self._statuses, self._logs, seen)
+        feed = _TaskFeed(task_id, principal, Scope.READ, self._statuses, self._logs, seen, wire)
         async with self._open(feed, task.owner_id, principal, task_id) as events:
             yield events
 
     @asynccontextmanager
-    async def everything(self, *, principal: Principal) -> AsyncIterator[AsyncIterator[Event]]:
+    async def everything(
+        self, *, principal: Principal, wire: Wire | None = None
+    ) -> AsyncIterator[AsyncIterator[Event]]:
         """Follow all of the caller's tasks: the newest 200 living ones, then whatever happens to any, without an end.
+
+        Args:
+            principal: Who asks.
+            wire: As for `task`.
 
         Raises:
             InsufficientScope: The caller may not read.
             StoreUnavailable, Overloaded: As for `task`; and so are the iterator's errors.
         """
         owner = owner_id(authorize(principal, Scope.READ))
-        async with self._open(_OwnerFeed(owner, self._statuses), owner, principal, None) as events:
+        async with self._open(_OwnerFeed(owner, self._statuses, wire), owner, principal, None) as events:
             yield events
 
     async def wait(
@@ -137,7 +158,7 @@ class Watching:
         task = await self._statuses.read(task_id, principal=principal, scope=scope)
         if enough(task):
             return task
-        feed = _TaskFeed(task_id, principal, scope, self._statuses, None, None)
+        feed = _TaskFeed(task_id, principal, scope, self._statuses, None, None, None)
         with suppress(TimeoutError, Restarting, Unauthorized):
             async with (
                 asyncio.timeout(seconds),
@@ -177,8 +198,11 @@ class Watching:
 class _Feed(ABC):
     """What waits for one reader. It is told by callbacks, and handed on in the reader's own time."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire | None) -> None:
+        self._wire = wire
         self._woken = asyncio.Event()
+        self._is_idle = False
+        """Whether all that came was handed on, and the iterator is waited for."""
         self._expiry: asyncio.TimerHandle | None = None
         self._heart: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -222,6 +246,8 @@ class _Feed(ABC):
         """Hand on what comes, until the feed ends."""
         while True:
             self._woken.clear()
+            if self._is_over():  # the end went by the wire
+                return
             if self._ended_by is not None:
                 raise self._ended_by
             if self._must_read:
@@ -237,7 +263,25 @@ class _Feed(ABC):
             if self._beat_due:
                 self._beat_due = False
                 yield HEARTBEAT
+            self._is_idle = True
             await self._woken.wait()
+            self._is_idle = False
+
+    def _hand_on(self) -> None:
+        """Hand on what has come: by the wire if that is free, else by waking the reader's task."""
+        # Who has been woken already, for whatever reason, comes first.
+        if self._wire is not None and self._is_idle and not self._woken.is_set():
+            while self._wire.is_free():
+                event = self._next()
+                if event is not None:
+                    self._wire.take(event)
+                    if self._is_over():
+                        break
+                elif self._must_fetch:
+                    break
+                else:
+                    return
+        self._woken.set()
 
     async def _read_again(self) -> None:
         self._must_read = False
@@ -289,8 +333,9 @@ class _TaskFeed(_Feed):
         statuses: Statuses,
         logs: TaskLogs | None,
         seen: Seen | None,
+        wire: Wire | None,
     ) -> None:
-        super().__init__()
+        super().__init__(wire)
         self._task_id = task_id
         self._principal = principal
         self._scope = scope
@@ -309,7 +354,7 @@ class _TaskFeed(_Feed):
 
     def published(self, task: Task) -> None:
         self._take(task)
-        self._woken.set()
+        self._hand_on()
 
     def logged(self, lines: list[LogLine]) -> None:
         if self._logs is None or self._must_fetch:
@@ -323,7 +368,7 @@ class _TaskFeed(_Feed):
             self._must_fetch = True
         else:
             self._lines.extend(fresh)
-        self._woken.set()
+        self._hand_on()
 
     def interrupted(self) -> None:
         self._must_fetch = self._logs is not None
@@ -392,8 +437,8 @@ class _TaskFeed(_Feed):
 class _OwnerFeed(_Feed):
     """All tasks of one owner, and their logs."""
 
-    def __init__(self, owner: str, statuses: Statuses) -> None:
-        super().__init__()
+    def __init__(self, owner: str, statuses: Statuses, wire: Wire | None) -> None:
+        super().__init__(wire)
         self._owner = owner
         self._statuses = statuses
         self._waiting: dict[UUID, Task] = {}
@@ -404,11 +449,11 @@ class _OwnerFeed(_Feed):
 
     def published(self, task: Task) -> None:
         self._take(task)
-        self._woken.set()
+        self._hand_on()
 
     def logged(self, lines: list[LogLine]) -> None:
         self._lines.extend(lines)
-        self._woken.set()
+        self._hand_on()
 
     def interrupted(self) -> None:
         self._has_gap = True

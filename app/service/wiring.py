@@ -86,6 +86,7 @@ def administration(resources: Resources, core: CoreServices) -> Administration:
         amqp_url=resources.settings.amqp_url.get_secret_value(),
         tls=resources.settings.tls,
         desk=DeadLetterDesk(archive=resources.archive, control=core.control),
+        announcements=core.announcements,
         depth_limits=depth_limits(resources.settings, resources.catalogue),
         queue_of={action.action_name: action.queue_name for action in resources.catalogue},
     )

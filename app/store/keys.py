@@ -19,12 +19,15 @@
 owner. What is outside of a task's slot is a set of ids, never a counter.
 """
 
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
 from app.domain.task import Owner
 
 SHARDS: Final = 16
+REMEMBERED: Final = 1024
+"""Of so many tasks the keys are remembered: each of a task's few scripts wants them."""
 
 PUBLIC_FIELDS: Final = (
     "owner",
@@ -58,21 +61,25 @@ def shard_of(task_id: UUID) -> int:
     return task_id.int % SHARDS
 
 
+@lru_cache(REMEMBERED)
 def task_key(task_id: UUID) -> str:
     """Return the key of a task's hash."""
     return f"longhaul:{{s{shard_of(task_id):02d}}}:task:{task_id}"
 
 
+@lru_cache(REMEMBERED)
 def logs_key(task_id: UUID) -> str:
     """Return the key of a task's log."""
     return f"longhaul:{{s{shard_of(task_id):02d}}}:logs:{task_id}"
 
 
+@lru_cache(SHARDS)
 def live_key(shard: int) -> str:
     """Return the key of a shard's living tasks, scored by the ms of their last confirmed publish."""
     return f"longhaul:{{s{shard:02d}}}:live"
 
 
+@lru_cache(SHARDS)
 def epoch_key(shard: int) -> str:
     """Return the key of a shard's epoch."""
     return f"longhaul:{{s{shard:02d}}}:epoch"

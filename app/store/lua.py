@@ -1,5 +1,6 @@
 """A script of `scripts/` as a typed async function."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -49,12 +50,14 @@ class Script:
 
 
 class LoadedText:
-    """A script's text, sent to Redis only when Redis does not know it."""
+    """A script's text, sent to Redis once by each process, and again when Redis has lost it."""
 
     def __init__(self, redis: Redis, text: str) -> None:
         self._trips = RoundTrips.of(redis)
         self.text = text
         self._digest = sha1(text.encode()).hexdigest()  # noqa: S324  # by which Redis names a script
+        self._is_loaded = False
+        self._loading: asyncio.Future[Any] | None = None
 
     async def run(self, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run it; in one round trip with all that is called meanwhile (see batching.py).
@@ -63,13 +66,22 @@ class LoadedText:
             StoreUnavailable: No answer in time; the change may or may not have happened.
         """
         try:
+            if not self._is_loaded:
+                await self._load()
             try:
                 return await self._trips.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
             except NoScriptError:
-                await self._trips.call("SCRIPT", "LOAD", self.text)
+                await self._load()
                 return await self._trips.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
+
+    async def _load(self) -> None:
+        """Send the text; of a crowd that misses it, one does."""
+        if self._loading is None or self._loading.done():
+            self._loading = self._trips.call("SCRIPT", "LOAD", self.text)
+        await asyncio.shield(self._loading)
+        self._is_loaded = True
 
 
 def _flat(fields: Sequence[Argument], named: Mapping[str, Argument]) -> list[Argument]:

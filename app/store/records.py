@@ -1,7 +1,10 @@
 """A task as fields of its hash, and back. What scripts return and publish is read here and nowhere else."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
 from uuid import UUID
 
 from app.domain.envelope import Envelope
@@ -13,8 +16,10 @@ from app.domain.task import ResultFile, Task
 from app.store.batching import Argument
 from app.store.keys import PUBLIC_FIELDS, owner_id, task_of_key
 
-Values = list[bytes | None]
+Values = Sequence[bytes | None]
 """The values of PUBLIC_FIELDS, in order."""
+REMEMBERED: Final = 256
+"""Of so many states of tasks it is remembered how they read: a task that is polled has mostly not changed."""
 
 STATUS = PUBLIC_FIELDS.index("status")
 ENDED_AS = PUBLIC_FIELDS.index("ended_as")
@@ -26,38 +31,43 @@ def visible_task(task_id: UUID, values: Values) -> Task | None:
     status = values[STATUS]
     if status is None or status in INVISIBLE or (status == b"created" and values[ENDED_AS] is None):
         return None
+    return _remembered_task(task_id, tuple(values))
+
+
+@lru_cache(REMEMBERED)
+def _remembered_task(task_id: UUID, values: tuple[bytes | None, ...]) -> Task:
     return task_from(task_id, values)
 
 
 def task_from(task_id: UUID, values: Values) -> Task:
     """Read a hash that is there; one that is only `created` reads as PENDING."""
-    fields = {name: value.decode() for name, value in zip(PUBLIC_FIELDS, values, strict=True) if value is not None}
-    status = fields["status"]
-    if status == "created":
-        status = fields.get("ended_as", TaskStatus.PENDING)
+    fields: dict[str, Any] = dict(zip(PUBLIC_FIELDS, values, strict=True))
+    status, labels, result, error = (fields[name] for name in ("status", "labels", "result", "error"))
+    if status == b"created":
+        status = fields["ended_as"] or b"PENDING"
     return Task(
         id=task_id,
-        owner_id=fields["owner"],
-        action=fields["action"],
-        queue=fields["queue"],
-        status=TaskStatus(status),
+        owner_id=fields["owner"].decode(),
+        action=fields["action"].decode(),
+        queue=fields["queue"].decode(),
+        status=TaskStatus(status.decode()),
         seq=int(fields["seq"]),
         run=int(fields["run"]),
         attempt=int(fields["attempt"]),
         max_attempts=int(fields["max_attempts"]),
         progress=int(fields["progress"]),
-        message=fields.get("message") or None,
-        labels=tuple(json.loads(fields["labels"])) if "labels" in fields else (),
+        message=_text(fields["message"]),
+        labels=tuple(json.loads(labels)) if labels else (),
         created_at=moment(int(fields["created_at"])),
-        started_at=_moment_in(fields, "started_at"),
-        finished_at=_moment_in(fields, "finished_at"),
-        expires_at=_moment_in(fields, "expires_at"),
-        result=ResultFile(**json.loads(fields["result"])) if "result" in fields else None,
-        error=Problem.model_validate_json(fields["error"]) if "error" in fields else None,
-        fingerprint=fields.get("fingerprint"),
-        cancel_requested=fields.get("cancel") == "1",
-        next_attempt_at=_moment_in(fields, "not_before"),
-        has_callback="callback" in fields,
+        started_at=_moment(fields["started_at"]),
+        finished_at=_moment(fields["finished_at"]),
+        expires_at=_moment(fields["expires_at"]),
+        result=ResultFile(**json.loads(result)) if result else None,
+        error=Problem.model_validate_json(error) if error else None,
+        fingerprint=_text(fields["fingerprint"]),
+        cancel_requested=fields["cancel"] == b"1",
+        next_attempt_at=_moment(fields["not_before"]),
+        has_callback=fields["callback"] is not None,
     )
 
 
@@ -183,5 +193,9 @@ def error_json(error: Problem | None) -> str:
     return error.model_dump_json(exclude_none=True) if error else ""
 
 
-def _moment_in(fields: dict[str, str], name: str) -> datetime | None:
-    return moment(int(fields[name])) if name in fields else None
+def _text(value: bytes | None) -> str | None:
+    return value.decode() if value else None
+
+
+def _moment(value: bytes | None) -> datetime | None:
+    return moment(int(value)) if value else None

@@ -7,8 +7,9 @@ checkpoints come and go sealed: the store never sees a key.
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any, Final, Literal, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -113,7 +114,7 @@ class TaskStore:
         kind, *rest = await self._scripts["create"](
             envelope.task_id,
             order_fields(envelope, sealed),
-            nonce=uuid4().hex,
+            nonce=token_hex(16),
             lease=self._lease,
             message=envelope.message_id,
             keyed=int(envelope.fingerprint is not None),
@@ -127,8 +128,9 @@ class TaskStore:
             case b"FORGOTTEN":
                 return Deleted()
             case _:
-                made_for = task_from(envelope.task_id, rest[1]).fingerprint
-                return Created(rest[0], by_other=kind == b"STARTED", fingerprint=made_for)
+                by_other = kind == b"STARTED"
+                made_for = task_from(envelope.task_id, rest[1]).fingerprint if by_other else envelope.fingerprint
+                return Created(rest[0], by_other=by_other, fingerprint=made_for)
 
     async def rerun(
         self, envelope: Envelope, sealed: bytes, checkpoint: bytes | None, ended: Task, *, by_hand: bool = False
@@ -147,7 +149,7 @@ class TaskStore:
         kind, *rest = await self._scripts["rerun"](
             envelope.task_id,
             fields,
-            nonce=uuid4().hex,
+            nonce=token_hex(16),
             lease=self._lease,
             message=envelope.message_id,
             run=envelope.run,
@@ -176,7 +178,7 @@ class TaskStore:
         """
         kind, *rest = await self._scripts["queued"](
             envelope.task_id,
-            nonce=uuid4().hex,
+            nonce=token_hex(16),
             lease=self._lease,
             run=envelope.run,
             message=envelope.message_id,
@@ -234,8 +236,9 @@ class TaskStore:
         """
         kind, *rest = await self._scripts["claim"](
             envelope.task_id,
-            order_fields(envelope, sealed, checkpoint),
-            nonce=uuid4().hex,
+            # Nothing is made from the message before the archive has been asked about it.
+            order_fields(envelope, sealed, checkpoint) if asked else (),
+            nonce=token_hex(16),
             lease=self._lease,
             run=envelope.run,
             message=envelope.message_id,
@@ -325,7 +328,7 @@ class TaskStore:
         reply = await self._scripts["restore"](
             envelope.task_id,
             [*order_fields(envelope, sealed, checkpoint), *shown],
-            nonce=uuid4().hex,
+            nonce=token_hex(16),
             lease=self._lease,
             run=envelope.run,
             token=token,
@@ -456,7 +459,7 @@ class TaskStore:
         """
         kind, *rest = await self._scripts["redrive"](
             task_id,
-            nonce=uuid4().hex,
+            nonce=token_hex(16),
             lease=self._lease,
             copy=copy_id,
             all=int(everything),
@@ -479,10 +482,11 @@ class TaskStore:
             case _:
                 return None
 
-    async def living(self, shard: int, *, offset: int, count: int) -> list[tuple[UUID, int]]:
-        """Return a stretch of a shard's living tasks, with the ms of their last publish, oldest first."""
+    async def living(self, shard: int, *, offset: int = 0, count: int | None = None) -> list[tuple[UUID, int]]:
+        """Return a stretch of a shard's living tasks, or all, with the ms of their last publish, oldest first."""
+        last = -1 if count is None else offset + count - 1
         try:
-            found: Any = await self._redis.zrange(live_key(shard), offset, offset + count - 1, withscores=True)
+            found: Any = await self._redis.zrange(live_key(shard), offset, last, withscores=True)
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
         return [(UUID(member.decode()), int(score)) for member, score in found]
@@ -516,7 +520,11 @@ class TaskStore:
 
     async def find(self, task_id: UUID) -> Task | None:
         """Return a task that callers may see, whoever's it is; None if there is none."""
-        return (await self.find_many([task_id]))[0]
+        try:
+            values = await self._trips.call("HMGET", task_key(task_id), *PUBLIC_FIELDS)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable from error
+        return visible_task(task_id, values)
 
     async def find_many(self, task_ids: Sequence[UUID]) -> list[Task | None]:
         """Return several tasks, in one round trip, in the order of their ids."""

@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import event
 
 from app.archive.archive import Archive, EndedTask
-from tests.archive.builders import ended_task
+from app.archive.deliveries import Taken
+from app.domain.webhook import WebhookState
+from tests.archive.builders import OWNER, ended_task
+from tests.archive.test_deliveries import FUTURE, PAST, attempted, due_webhook
 
 
 @contextmanager
@@ -19,7 +23,8 @@ def counted(archive: Archive, name: str) -> Iterator[list[object]]:
     def note(*_arguments: object) -> None:
         seen.append(name)
 
-    engine = archive._database._engine.sync_engine
+    database: Any = archive._database
+    engine = getattr(database._engine, "sync_engine", database._engine)
     event.listen(engine, name, note)
     try:
         yield seen
@@ -74,3 +79,18 @@ async def test_a_cancelled_caller_leaves_the_others_rows_alone(archive: Archive)
     assert await asyncio.gather(*callers[1:]) == tasks[1:]
     assert callers[0].cancelled()
     assert await archive.find(tasks[0].task.id) == tasks[0]
+
+
+async def test_a_hundred_webhooks_at_once_are_a_handful_of_statements(archive: Archive) -> None:
+    hooks, store = [due_webhook(uuid4()) for _ in range(100)], archive.deliveries
+    await asyncio.gather(*map(store.announce, hooks))
+    await store.add_secret(OWNER, b"sealed", overlap_ms=None)
+    with counted(archive, "after_cursor_execute") as statements:
+        taken = await asyncio.gather(*[store.take(one.id, attempt=1, held_until=FUTURE) for one in hooks])
+        await asyncio.gather(*[store.postpone(one.id, attempt=1, until=PAST) for one in hooks])
+        secrets = await asyncio.gather(*[store.secrets(OWNER) for _ in hooks])
+        await asyncio.gather(*[store.record(attempted(one, 1, WebhookState.DUE)) for one in hooks])
+    assert [one.webhook for one in taken if isinstance(one, Taken)] == hooks
+    assert [one[0].sealed for one in secrets] == [b"sealed"] * 100
+    assert sorted(await store.late(FUTURE, limit=200)) == sorted((one.id, 2) for one in hooks)
+    assert len(statements) <= 40

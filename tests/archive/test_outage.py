@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -139,7 +140,7 @@ async def test_a_lock_that_is_never_released_is_not_waited_for_longer_than_the_t
     async with (
         open_archive(url, timeout=timedelta(seconds=0.5)) as archive,
         open_database(url) as other,
-        other._engine.begin() as connection,
+        cast("Any", other)._engine.begin() as connection,
     ):
         await connection.exec_driver_sql("LOCK TABLE ended")
         with pytest.raises(ArchiveUnavailable):

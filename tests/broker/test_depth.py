@@ -27,15 +27,14 @@ async def test_a_queue_takes_tasks_up_to_its_depth_and_again_when_there_is_room(
 ) -> None:
     capacity = Capacity(depths, {"work": 2})
     for _ in range(2):
-        async with capacity.place("work"):
+        with await capacity.place("work"):
             await carrier.publisher.publish(letter())
     await depths.look()
-    with pytest.raises(QueueFull):
-        async with capacity.place("work"):
-            raise AssertionError("it was let in")
+    with pytest.raises(QueueFull), await capacity.place("work"):
+        raise AssertionError("it was let in")
     await carrier.take("work")
     clock.now += 1
-    async with capacity.place("work"):
+    with await capacity.place("work"):
         pass
 
 
@@ -47,7 +46,7 @@ async def test_between_two_polls_what_is_put_in_counts(carrier: Carrier, depths:
 
     async def one() -> None:
         nonlocal published
-        async with capacity.place("work"):
+        with await capacity.place("work"):
             published += 1
             await carrier.publisher.publish(letter())
 
@@ -61,7 +60,7 @@ async def test_an_old_count_refuses_nobody(carrier: Carrier, depths: QueueDepths
     capacity = Capacity(depths, {"work": 1})
     depths.saw("work", 1)
     clock.now += 1
-    async with capacity.place("work"):
+    with await capacity.place("work"):
         pass
 
 
@@ -100,5 +99,5 @@ async def test_without_a_broker_no_depth_is_known_and_nothing_refused() -> None:
     depths.saw("work", 1000)
     await depths.look()
     assert depths.of("work") is None
-    async with Capacity(depths, {"work": 1}).place("work"):
+    with await Capacity(depths, {"work": 1}).place("work"):
         pass

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from aio_pika import DeliveryMode
+from aiormq import Channel
 
 from app.broker.connection import BrokerConnection
 from app.broker.publisher import Publisher
@@ -109,14 +110,11 @@ async def test_a_confirm_that_does_not_come_is_unconfirmed_and_not_refused(
 ) -> None:
     """It may have arrived: here it has."""
     publisher = Publisher(carrier.connection, timeout=timedelta(seconds=0.5))
-    channel = await publisher._channel()
-    publish: Any = channel.basic_publish
 
-    async def publish_and_hang(*arguments: Any, **options: Any) -> None:
-        await publish(*arguments, **options)
-        await asyncio.sleep(60)
+    async def lose(self: Channel, frame: Any) -> None:
+        pass
 
-    monkeypatch.setattr(channel, "basic_publish", publish_and_hang)
+    monkeypatch.setattr(Channel, "_on_confirm_frame", lose)
     with pytest.raises(PublishUnconfirmed):
         await publisher.publish(letter())
     assert await carrier.count("work") == 1

@@ -200,7 +200,7 @@ MUTANTS: Final = [
         ("if status == A.status and run == A.run then", "if false then"),
         ("and run == A.run then", "then"),
         ("math.max(seen, tonumber(A.seq) - 1)", "tonumber(A.seq) - 1"),
-        ("(status == 'created' or status == 'aborted') and 0 or number_of('seq')", "number_of('seq')"),
+        # That what nobody has seen leaves the row's own seq is too rare for stories: test_ends.py has it.
         ("redis.call('PEXPIRE', TASK, A.ttl)", ""),
     ),
     *_all(

@@ -32,6 +32,18 @@ async def test_a_promised_task_is_seen_and_stays(desk: Desk) -> None:
     assert await desk.is_live()
 
 
+async def test_a_task_that_has_not_changed_is_not_read_anew(desk: Desk) -> None:
+    """It is the same object, for which its document is kept; each change makes another one."""
+    await desk.promised(order())
+    before = await desk.store.find(TASK_ID)
+    assert await desk.store.find(TASK_ID) is before
+    await desk.store.cancel(TASK_ID)
+    after = await desk.store.find(TASK_ID)
+    assert before is not None
+    assert after is not None
+    assert (before.cancel_requested, after.cancel_requested) == (False, True)
+
+
 async def test_bytes_that_are_no_text_come_back_as_they_went(desk: Desk) -> None:
     envelope, every_byte = order(), bytes(range(256))
     created = await desk.store.create(envelope, every_byte)

@@ -1,6 +1,7 @@
 """`/v1/admin/…`: what operators see of everybody's tasks. Scope `workload:admin`; never a payload or a result."""
 
 import json
+import re
 from dataclasses import asdict
 from typing import Any, Final
 from uuid import UUID
@@ -12,7 +13,8 @@ from app.api.bodies import read_json, require_json_accepted
 from app.api.dependencies import AdministrationService, Administrator, TaskId
 from app.api.documents import ADMIN_LIST_PARAMETERS, REASON_BODY, problems
 from app.api.queries import DEFAULT_LIMIT, Query, page_limit
-from app.api.showing import json_response
+from app.api.routes.webhooks import DeliveryList, WebhookAccepted
+from app.api.showing import json_response, model_response
 from app.broker.dead_letters import DeadLetter
 from app.domain.errors import ValidationFailed
 from app.domain.lifecycle import TaskStatus
@@ -23,6 +25,7 @@ from app.service.administration import QueueFigures, Seen, Wanted
 from app.store.workers import WorkerReport
 
 MAX_REASON: Final = 500
+REASON: Final = re.compile(rf"[^\0]{{1,{MAX_REASON}}}")  # PostgreSQL keeps no text with a NUL
 MAX_REASON_BODY: Final = 8192
 TASK_PARAMETERS: Final = frozenset({"status", "action", "label", "limit", "cursor"})
 NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -180,6 +183,42 @@ async def requeue(
 
 
 @router.get(
+    "/tasks/{task_id}/deliveries",
+    response_class=Response,
+    summary="The attempts at the webhooks of anybody's task",
+    responses={200: {"model": DeliveryList, "description": "The newest first."}, **problems(404, 406, 503)},
+)
+async def deliveries(
+    request: Request, caller: Administrator, task_id: TaskId, administration: AdministrationService
+) -> Response:
+    """Return each attempt: when, how it was answered, how long it took, and when the next one was due; no address."""
+    found = await administration.deliveries(task_id, principal=caller)
+    require_json_accepted(request)
+    return model_response(DeliveryList.of(found), headers=NO_STORE)
+
+
+@router.post(
+    "/tasks/{task_id}/deliveries/{delivery_id}/redeliver",
+    status_code=202,
+    response_class=Response,
+    summary="Send a webhook of anybody's task again",
+    responses={
+        202: {"model": WebhookAccepted, "description": "It is due now."},
+        **problems(400, 404, 406, 413, 415, 422, 503),
+    },
+    openapi_extra=REASON_BODY,
+)
+async def redeliver(
+    request: Request, caller: Administrator, task_id: TaskId, delivery_id: str, administration: AdministrationService
+) -> Response:
+    """Send the same bytes under the same id at once, whatever became of it; and by its schedule if that fails."""
+    await administration.task(task_id, principal=caller)
+    reason = await _reason(request)
+    webhook_id = await administration.redeliver(task_id, delivery_id, principal=caller, reason=reason)
+    return model_response(WebhookAccepted(webhook_id=webhook_id), 202, headers=NO_STORE)
+
+
+@router.get(
     "/dead-letters",
     response_class=Response,
     summary="Tasks that were given up",
@@ -246,7 +285,7 @@ async def _reason(request: Request) -> str:
         return ""
     _, value = await read_json(request, limit=MAX_REASON_BODY)
     match value:
-        case {"reason": str(reason)} if len(value) == 1 and 0 < len(reason.strip()) <= MAX_REASON:
+        case {"reason": str(reason)} if len(value) == 1 and REASON.fullmatch(reason.strip()):
             return reason.strip()
         case _:
             wrong = FieldError(pointer="#/reason", detail=f"A text of 1 to {MAX_REASON} characters, and nothing else.")

@@ -19,11 +19,12 @@ from app.api.dependencies import (
     TaskId,
     WatchingService,
     require_small_headers,
+    stream_principal,
 )
 from app.api.documents import EVENT_RESPONSES, EVENTS_PARAMETERS, LOG_PARAMETERS, LOG_RESPONSE, problems
 from app.api.errors import MethodNotAllowed
 from app.api.showing import CACHE_HEADERS, json_response
-from app.api.streams import EventStream, last_event_id, line_fields, reader
+from app.api.streams import EventStream, last_event_id, line_fields
 from app.domain.errors import Restarting, Unauthorized, ValidationFailed
 from app.domain.problem import FieldError
 from app.security.principal import Principal, authorize
@@ -53,7 +54,7 @@ class _StreamReader(NeedsScope):
     """Finds out who opens a stream: by a token, or by a ticket."""
 
     async def __call__(self, request: Request) -> Principal:
-        principal = await reader(request, TicketKind.SSE, request.headers.getlist("authorization"))
+        principal = await stream_principal(request, TicketKind.SSE, request.headers.getlist("authorization"))
         authorize(principal, self.scope, task_id=principal.only_task)
         require_small_headers(request)
         return principal

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
-from app.api.dependencies import Services, path_task_id
-from app.api.showing import Documents
-from app.api.streams import reader, socket_message
+from app.api.dependencies import Services, path_task_id, stream_principal
+from app.api.streams import FRAMES, FrameWriter, SocketWire, socket_message
+from app.cancelling import cancel
 from app.domain.errors import InsufficientScope, LonghaulError, NotFound, Restarting, Unauthorized, Unavailable
 from app.security.principal import Principal
 from app.service.tickets import TicketKind
-from app.service.watching import Event
+from app.service.watching import Event, Wire
 
 PROTOCOL: Final = "longhaul.v1"
 BEARER_PREFIX: Final = "bearer."
@@ -30,7 +30,7 @@ UNAUTHORIZED: Final = 4401
 FORBIDDEN: Final = 4403
 NOT_FOUND: Final = 4404
 
-Watch = Callable[[Services, Principal], AbstractAsyncContextManager[AsyncIterator[Event]]]
+Watch = Callable[[Services, Principal, Wire | None], AbstractAsyncContextManager[AsyncIterator[Event]]]
 
 router: Final = APIRouter()
 
@@ -38,13 +38,16 @@ router: Final = APIRouter()
 @router.websocket("/v1/workload/ws")
 async def follow_all(socket: WebSocket) -> None:
     """Send the newest living tasks' documents, then each newer one of any of the caller's tasks."""
-    await _serve(socket, lambda services, principal: services.watching.everything(principal=principal))
+    await _serve(socket, lambda services, principal, wire: services.watching.everything(principal=principal, wire=wire))
 
 
 @router.websocket("/v1/workload/{task_id}/ws")
 async def follow(socket: WebSocket, task_id: str) -> None:
     """Send the task's document, then each newer one; close after the terminal one. Refusals are close codes."""
-    await _serve(socket, lambda services, principal: services.watching.task(path_task_id(task_id), principal=principal))
+    await _serve(
+        socket,
+        lambda services, principal, wire: services.watching.task(path_task_id(task_id), principal=principal, wire=wire),
+    )
 
 
 async def _serve(socket: WebSocket, watch: Watch) -> None:
@@ -55,8 +58,8 @@ async def _serve(socket: WebSocket, watch: Watch) -> None:
     try:
         if not _origin_is_ours(socket, services):
             raise InsufficientScope("This origin may not connect.")
-        principal = await reader(socket, TicketKind.WS, _authorization(socket, offered))
-        await _first(_send(socket, services.documents, watch(services, principal)), _listen(socket))
+        principal = await stream_principal(socket, TicketKind.WS, _authorization(socket, offered))
+        await _first(_send(socket, services, principal, watch), _listen(socket))
     except WebSocketDisconnect:
         return
     except LonghaulError as error:
@@ -66,12 +69,13 @@ async def _serve(socket: WebSocket, watch: Watch) -> None:
             await socket.close(code, reason[:100])
 
 
-async def _send(
-    socket: WebSocket, documents: Documents, watched: AbstractAsyncContextManager[AsyncIterator[Event]]
-) -> None:
-    async with watched as events:
+async def _send(socket: WebSocket, services: Services, principal: Principal, watch: Watch) -> None:
+    # Of a server that is not ours (`app/api/server.py`) all events come through here.
+    writer: FrameWriter | None = socket.scope.get("extensions", {}).get(FRAMES, {}).get("writer")
+    wire = SocketWire(writer, services.frames) if writer else None
+    async with watch(services, principal, wire) as events:
         async for event in events:
-            await socket.send_text(socket_message(event, documents))
+            await socket.send_text(socket_message(event, services.documents))
 
 
 async def _listen(socket: WebSocket) -> None:
@@ -83,13 +87,11 @@ async def _listen(socket: WebSocket) -> None:
 
 async def _first(*parts: Coroutine[Any, Any, None]) -> None:
     """Run all until the first has ended, end the rest, and raise what the first one raised."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
+    tasks = [asyncio.create_task(part) for part in parts]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
     for task in done:
         task.result()
 

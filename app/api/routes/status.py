@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.bodies import require_json_accepted
-from app.api.dependencies import Configuration, Reader, StatusService, TaskId, WatchingService
+from app.api.dependencies import Configuration, DocumentTexts, Reader, StatusService, TaskId, WatchingService
 from app.api.direct import DirectRoute
 from app.api.documents import LIST_PARAMETERS, STATUS_PARAMETERS, problems
 from app.api.preferences import applied, wait_seconds
@@ -44,6 +44,7 @@ async def status(
     statuses: StatusService,
     watching: WatchingService,
     settings: Configuration,
+    documents: DocumentTexts,
 ) -> Response:
     """Return the task as it is now. Cheap: send the last `ETag` as `If-None-Match`, and an unchanged task is a 304.
 
@@ -59,7 +60,7 @@ async def status(
             waiting = watching.wait(task_id, principal=caller, seconds=seconds, enough=enough)
             task = await while_connected(request, waiting)
     webhook = await statuses.webhook(task)
-    return status_response(request, task, public_url=settings.public_url, webhook=webhook, headers=applied(seconds))
+    return status_response(request, task, documents=documents, webhook=webhook, headers=applied(seconds))
 
 
 def _is_news(request: Request, first: Task) -> Callable[[Task], bool]:

@@ -4,7 +4,7 @@ from typing import Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import Response
 
 from app.api.bodies import model_from, read_json
@@ -26,6 +26,14 @@ class TicketOrder(BaseModel):
 
     kind: TicketKind = Field(description="`ws` opens one WebSocket, once; `sse` event streams of one task, for 15 min.")
     task_id: UUID | None = Field(default=None, description="The one task that it opens; needed for `sse`.")
+
+    @field_validator("task_id", mode="before")
+    @classmethod
+    def _no_null(cls, value: object) -> object:
+        """A null is no wish for all tasks: the wider ticket is not had by mistake."""
+        if value is None:
+            raise ValueError("a UUID is expected; leave it out for all of your tasks")
+        return value
 
 
 @router.post(

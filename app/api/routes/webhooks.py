@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.api.bodies import model_from, read_json, require_json_accepted
 from app.api.dependencies import Configuration, Reader, Submitter, TaskId, WebhookService
 from app.api.documents import body_of, problems
-from app.api.showing import CACHE_HEADERS, json_response
+from app.api.showing import CACHE_HEADERS, model_response
 from app.archive.deliveries import Listed
 from app.domain.task import Timestamp
 from app.domain.webhook import WebhookState
@@ -65,6 +65,11 @@ class DeliveryList(BaseModel):
 
     items: list[DeliveryDocument]
 
+    @classmethod
+    def of(cls, found: Sequence[Listed]) -> "DeliveryList":
+        """Show attempts."""
+        return cls(items=[DeliveryDocument.of(one) for one in found])
+
 
 class WebhookAccepted(BaseModel):
     """A webhook that will be sent."""
@@ -112,7 +117,7 @@ async def list_deliveries(request: Request, caller: Reader, task_id: TaskId, web
     """Return each attempt: when, how it was answered, how long it took, and when the next one was due."""
     found = await webhooks.deliveries(task_id, principal=caller)
     require_json_accepted(request)
-    return _shown(DeliveryList(items=[DeliveryDocument.of(one) for one in found]), headers=CACHE_HEADERS)
+    return model_response(DeliveryList.of(found), headers=CACHE_HEADERS)
 
 
 @router.post(
@@ -127,7 +132,9 @@ async def redeliver(
 ) -> Response:
     """Send the same bytes under the same id at once, whatever became of it; and by its schedule if that fails."""
     require_json_accepted(request)
-    return _shown(WebhookAccepted(webhook_id=await webhooks.redeliver(task_id, delivery_id, principal=caller)), 202)
+    return model_response(
+        WebhookAccepted(webhook_id=await webhooks.redeliver(task_id, delivery_id, principal=caller)), 202
+    )
 
 
 @router.get(
@@ -139,7 +146,7 @@ async def redeliver(
 async def secret(request: Request, caller: Submitter, webhooks: WebhookService) -> Response:
     """Return the caller's secret; the first one is made with the first request, or the first webhook."""
     require_json_accepted(request)
-    return _shown(SecretDocument.of(await webhooks.secrets(principal=caller)), headers=SECRET_HEADERS)
+    return model_response(SecretDocument.of(await webhooks.secrets(principal=caller)), headers=SECRET_HEADERS)
 
 
 @router.post(
@@ -151,7 +158,7 @@ async def secret(request: Request, caller: Submitter, webhooks: WebhookService) 
 async def rotate(request: Request, caller: Submitter, webhooks: WebhookService) -> Response:
     """Return a new secret. The old one signs beside it for a while; a second rotation in that time ends it at once."""
     require_json_accepted(request)
-    return _shown(SecretDocument.of(await webhooks.rotate(principal=caller)), headers=SECRET_HEADERS)
+    return model_response(SecretDocument.of(await webhooks.rotate(principal=caller)), headers=SECRET_HEADERS)
 
 
 @router.post(
@@ -175,9 +182,4 @@ async def test(request: Request, caller: Submitter, webhooks: WebhookService, se
         request_id=request.state.request_id,
         traceparent=traceparent_of(request.headers.getlist("traceparent")),
     )
-    return _shown(WebhookAccepted(webhook_id=webhook_id), 202)
-
-
-def _shown(document: BaseModel, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
-    shown: Any = document.model_dump(mode="json", exclude_none=True)
-    return json_response(shown, status, headers=headers)
+    return model_response(WebhookAccepted(webhook_id=webhook_id), 202)

@@ -1,7 +1,7 @@
 -- claim: a worker holds a message and wants to run its task. The table of docs/protocol.md, in its order.
 -- nonce, lease   run, message: of the message   worker   copy: id for a copy, should the message have to be parked
 -- asked: what the archive has been asked about since the last call, as replied by it   epoch: as replied with it
--- -- field, value, … to rebuild the task from, when Redis has forgotten it
+-- -- field, value, … to rebuild the task from, when Redis has forgotten it; not before the archive has been asked
 -- replies {'CLAIMED', attempt, token, cancel, rebuilt, charged, checkpoint, document}   cancel: '1' end it as CANCELLED
 --                                                                              rebuilt: '1' ask the archive once more
 --       | {'EXHAUSTED', checkpoint, checkpoint_progress, document}  held, but its attempts are used up: end it

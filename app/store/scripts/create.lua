@@ -1,7 +1,7 @@
 -- create: begin a task. `created` promises nothing to anybody and is seen by nobody; it goes by itself unless queued.
 -- nonce, lease   message: id of the one about to be published   keyed: '1' with an Idempotency-Key
 -- patience: how long `created` lasts, ms   -- field, value, …
--- replies {'CREATED', epoch, document}  made by this call (or by an earlier sending of it)
+-- replies {'CREATED', epoch}            made by this call (or by an earlier sending of it)
 --       | {'STARTED', epoch, document}  another request with the same key is at it: publish a message of your own
 --       | {'EXISTS', epoch, document}   the task is there
 --       | {'FORGOTTEN'}                 it was deleted
@@ -13,7 +13,7 @@ if status and status ~= 'aborted' then
     return {'FORGOTTEN'}
   end
   if nonce == A.nonce then
-    return {'CREATED', id, document()}
+    return {'CREATED', id}
   end
   return {status == 'created' and 'STARTED' or 'EXISTS', id, document()}
 end
@@ -23,4 +23,4 @@ end
 anew(math.max(number_of('seq') + 1, now()))
 redis.call('HSET', TASK, 'status', 'created', 'nonce', A.nonce, 'guard', A.message)
 redis.call('PEXPIRE', TASK, A.patience)
-return {'CREATED', id, document()}
+return {'CREATED', id}

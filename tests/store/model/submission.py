@@ -12,14 +12,14 @@ def create(s: Shard, a: Arguments) -> Reply:
         return ["FORGOTTEN"]
     if s.hash and s.status != "aborted":
         if s.hash.get("nonce") == a["nonce"]:
-            return ["CREATED", epoch, s.document()]
+            return ["CREATED", epoch]
         return ["STARTED" if s.status == "created" else "EXISTS", epoch, s.document()]
     if a.says("keyed") and young > 0:
         return ["YOUNG", young]
     s.make_anew(a.fields, seq=max(s.number("seq") + 1, s.now))
     s.put(status="created", nonce=a["nonce"], guard=a["message"])
     s.ttl = a.number("patience")
-    return ["CREATED", epoch, s.document()]
+    return ["CREATED", epoch]
 
 
 def rerun(s: Shard, a: Arguments) -> Reply:
@@ -28,7 +28,7 @@ def rerun(s: Shard, a: Arguments) -> Reply:
     if s.status == "forgotten":
         return ["FORGOTTEN"]
     if s.hash and s.hash.get("nonce") == a["nonce"]:
-        return ["CREATED", epoch, s.document()]
+        return ["CREATED", epoch]
     if s.hash and s.status != "aborted":
         by_hand = a.says("hand") and s.status == "PENDING" and "finished_at" in s.hash
         if s.run >= a.number("run") or not (s.status in ("FAILED", "CANCELLED") or by_hand):
@@ -38,7 +38,7 @@ def rerun(s: Shard, a: Arguments) -> Reply:
     s.make_anew(a.fields, seq=max(s.number("seq"), s.now))
     s.put(status="created", ended_as=a.fields["status"], nonce=a["nonce"], guard=a["message"], run=a["run"])
     s.ttl = a.number("patience")
-    return ["CREATED", epoch, s.document()]
+    return ["CREATED", epoch]
 
 
 def queued(s: Shard, a: Arguments) -> Reply:

@@ -1,0 +1,48 @@
+"""What the broker has sent is taken as soon as the loop turns, however busy it is."""
+
+import asyncio
+import time
+
+from aiormq.abc import DeliveredMessage
+
+from app.broker.connection import open_channel
+from tests.broker.conftest import Carrier, letter
+from tests.support.waiting import PATIENCE
+
+MESSAGES = 60
+TURNS = 12
+"""By aiormq's own buffer of ten frames it would take twenty: a message has three."""
+
+
+async def test_a_busy_loop_takes_more_than_a_few_messages_a_turn(carrier: Carrier) -> None:
+    for _ in range(MESSAGES):
+        await carrier.publisher.publish(letter())
+    connection = await carrier.connection.connected()
+    channel = await open_channel(connection, publisher_confirms=False)
+    loop = asyncio.get_running_loop()
+    turn = 0
+    taken: list[int] = []
+    all_taken = asyncio.Event()
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        if len(taken) < MESSAGES:
+            loop.call_soon(count_turns)
+
+    async def received(message: DeliveredMessage) -> None:
+        if not taken:
+            time.sleep(0.5)  # the loop is busy, and meanwhile the broker has sent them all
+            count_turns()
+        taken.append(turn)
+        if len(taken) == MESSAGES:
+            all_taken.set()
+        assert message.delivery_tag is not None
+        await channel.basic_ack(message.delivery_tag, wait=False)
+
+    await channel.basic_qos(prefetch_count=MESSAGES)
+    await channel.basic_consume("work", received)
+    async with asyncio.timeout(10 * PATIENCE):
+        await all_taken.wait()
+    await channel.close()
+    assert taken[-1] <= TURNS, f"{taken[-1]} turns for {MESSAGES} messages"
