@@ -3,10 +3,12 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 export PYTHONPATH := deploy/local
+# Who sets this (many images do) would compile all libraries anew for each process: 2 s of CPU instead of 0.5.
+unexport PYTHONDONTWRITEBYTECODE
 STACK := $(BIN)/python -m stack
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down demo test fuzz browser live chaos mutation-run lint audit bench fairness format lock setup setup-test
+.PHONY: help run up down demo test suite fuzz browser screenshots live chaos mutation-run lint audit bench fairness format lock setup setup-test
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -23,14 +25,20 @@ down: ## stop it, also when its supervisor was killed
 demo: setup ## the demo job, on a running stack
 	@$(STACK) demo
 
-test: setup-test lint ## lint, types, and all tests, on servers that they start themselves
-	@$(BIN)/pytest -n 3 --dist loadfile --timeout 300 -m 'not slow and not fuzz'
+test: setup-test ## lint, types, and all tests, on servers that they start themselves
+	@$(MAKE) --no-print-directory --jobs=2 lint suite
+
+suite: setup-test ## the tests alone
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --timeout 300 -m 'not slow and not fuzz'
 
 fuzz: setup-test ## schemathesis for five minutes: requests out of the OpenAPI document, on a real service
 	@$(BIN)/pytest -m fuzz
 
 browser: setup-test ## all of the dashboard's tests in Chromium; `make test` has a short form
 	@$(BIN)/pytest -n 2 --dist loadfile tests/dashboard
+
+screenshots: setup-test ## take the pictures of docs/images anew, from a running stack; SCREENSHOTS="--all DIRECTORY" for every view
+	@PYTHONPATH=.:deploy/local $(BIN)/python -m tests.dashboard.screenshots $(SCREENSHOTS)
 
 live: setup-test ## live updates at full size: 500 sockets over a restart of Redis, 2,000 on one process
 	@$(BIN)/pytest tests/live

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Final
 
 import httpx
 import pytest
@@ -9,8 +10,23 @@ from redis.asyncio import Redis
 
 from stack.ports import free_port
 from stack.servers import RabbitServer, RedisServer
+from tests.api.staging import Staging
 from tests.support.leaks import leaks
 from tests.support.service import Service, running_service
+
+LONG: Final = ("chaos", "crashes", "journeys", "faults", "live", "dashboard", "stack", "cli", "client")
+"""The rooms whose tests start and break services: few tests, and a minute for many a file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the rooms that take long: what is short fills up the processes at the end."""
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(here).parts[0]
+        return LONG.index(room) if room in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +97,18 @@ async def alice(service: Service, subject: str) -> AsyncIterator[httpx.AsyncClie
     """A client of the shared service, as this test's own caller."""
     async with service.client(subject) as client:
         yield client
+
+
+@pytest.fixture
+async def service_redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """The shared service's Redis, as its operator."""
+    async with Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def staging(service: Service, service_redis: Redis, subject: str, tmp_path: Path) -> AsyncIterator[Staging]:
+    """Makes tasks of this test's own caller in any state, of which no worker knows."""
+    made = Staging(service_redis, service.settings, subject, tmp_path)
+    yield made
+    await made.clean_up()

@@ -4,15 +4,11 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from redis.asyncio import Redis
 
-from stack.servers import RedisServer
-from tests.api.staging import Staging
 from tests.support.service import Service
 
 Hook = Callable[[httpx.Response], Awaitable[None]]
@@ -76,18 +72,3 @@ async def anybody(service: Service, documented: Hook) -> AsyncIterator[httpx.Asy
     """A client without a token."""
     async with held_against(documented, service, None) as client:
         yield client
-
-
-@pytest.fixture
-async def service_redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
-    """The shared service's Redis, as its operator."""
-    async with Redis.from_url(redis_server.url) as client:
-        yield client
-
-
-@pytest.fixture
-async def staging(service: Service, service_redis: Redis, subject: str, tmp_path: Path) -> AsyncIterator[Staging]:
-    """Makes tasks of `alice` in any state."""
-    made = Staging(service_redis, service.settings, subject, tmp_path)
-    yield made
-    await made.clean_up()

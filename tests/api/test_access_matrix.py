@@ -83,6 +83,10 @@ ROWS: Final[dict[tuple[str, str], Row]] = {
     ("GET", "/v1/admin/tasks/stalled"): Row(ADMIN),
     ("GET", "/v1/admin/tasks/{task_id}"): Row(ADMIN, 404),
     ("POST", "/v1/admin/tasks/{task_id}/requeue"): Row(ADMIN, 404),
+    ("GET", "/v1/admin/tasks/{task_id}/deliveries"): Row(ADMIN, 404),
+    ("POST", "/v1/admin/tasks/{task_id}/deliveries/{delivery_id}/redeliver"): Row(
+        ADMIN, 404, values={"delivery_id": "none"}
+    ),
     ("GET", "/v1/admin/dead-letters"): Row(ADMIN),
     ("POST", "/v1/admin/dead-letters/{letter_id}/redrive"): Row(ADMIN, 404, values={"letter_id": "none"}),
     ("POST", "/v1/admin/dead-letters/{letter_id}/purge"): Row(ADMIN, 404, values={"letter_id": "none"}),

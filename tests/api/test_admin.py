@@ -40,7 +40,7 @@ ROUTES = [
     ("GET", "queues"), ("GET", "queues/bench"), ("GET", "workers"), ("GET", "tasks"), ("GET", "tasks/stalled"),
     ("GET", "tasks/{id}"), ("GET", "dead-letters"), ("POST", "dead-letters/x/redrive"),
     ("POST", "dead-letters/x/purge"), ("POST", "queues/bench/pause"), ("POST", "queues/bench/resume"),
-    ("POST", "tasks/{id}/requeue"),
+    ("POST", "tasks/{id}/requeue"), ("GET", "tasks/{id}/deliveries"), ("POST", "tasks/{id}/deliveries/x/redeliver"),
 ]  # fmt: skip
 
 
@@ -304,7 +304,13 @@ async def test_a_removed_letter_leaves_its_task_as_it_was(
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"reason": ""}, {"reason": " "}, {"reason": 1}, {"reason": "x", "y": 1}, [], {"reason": "x" * 501}]
+    "body",
+    [
+        *({"reason": reason} for reason in ("", " ", 1, "x" * 501, "x\0")),
+        {"reason": "x", "y": 1},
+        {},
+        [],
+    ],
 )
 async def test_a_reason_that_is_none_changes_nothing(
     body: Any, letter: dict[str, Any], admin: httpx.AsyncClient

@@ -1,10 +1,12 @@
 """Sizes are bounded while a body is read, whatever its sender says about its length."""
 
+import asyncio
 from contextlib import suppress
 from uuid import uuid4
 
 import httpx
 
+from app.api.server import MAX_UNFINISHED
 from tests.api.problems import problem_of
 from tests.api.raw import json_of, send, submission_head
 from tests.support.service import Service
@@ -88,3 +90,46 @@ async def test_a_body_longer_than_announced_does_not_become_part_of_the_order(
 async def test_a_get_with_a_body_is_served_without_it(alice: httpx.AsyncClient) -> None:
     answer = await alice.request("GET", "/v1/workload", content=b"{" * 100, headers={"Content-Type": "text/plain"})
     assert answer.json() == {"items": []}
+
+
+async def test_a_head_without_an_end_is_given_up(service: Service, anybody: httpx.AsyncClient) -> None:
+    """Nobody knows yet who sends it: no token has been read."""
+    for beginning in (b"GET /", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: "):
+        answer = await send(service.base_url, beginning, b"a" * (MAX_UNFINISHED + 1 - len(beginning)))
+        assert answer.status == 431
+        problem = json_of(answer)
+        assert problem["type"] == "/problems/headers-too-large"
+        assert problem["request_id"] == answer.headers["x-request-id"]
+        assert answer.headers["connection"] == "close"
+
+
+async def test_a_trailer_without_an_end_is_given_up(service: Service, anybody: httpx.AsyncClient) -> None:
+    address = httpx.URL(service.base_url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        writer.write(submission_head(anybody, "Transfer-Encoding: chunked") + b"1\r\n{\r\n0\r\nX-Long: ")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.write(b"a" * (MAX_UNFINISHED + 1))
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                await reader.read()
+    finally:
+        writer.close()
+
+
+async def test_a_trailer_is_no_header(service: Service, alice: httpx.AsyncClient) -> None:
+    """Nobody who stands before the service has looked at it: it gives no token, and no key either."""
+    token = alice.headers.pop("authorization")
+    body = b"%x\r\n%s\r\n0\r\nAuthorization: %s\r\n\r\n" % (len(BODY), BODY, token.encode())
+    answer = await send(service.base_url, submission_head(alice, "Transfer-Encoding: chunked") + body)
+    assert answer.status == 401
+    alice.headers["authorization"] = token
+    assert await nothing_was_accepted(alice)
+
+
+async def test_what_is_no_http_is_a_problem_too(service: Service) -> None:
+    answer = await send(service.base_url, b"hello\r\n\r\n")
+    assert answer.status == 400
+    assert json_of(answer)["type"] == "/problems/malformed"
+    assert json_of(answer)["request_id"] == answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"

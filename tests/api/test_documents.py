@@ -42,6 +42,8 @@ OPERATIONS = {
     "/v1/admin/tasks/stalled": {"get"},
     "/v1/admin/tasks/{task_id}": {"get"},
     "/v1/admin/tasks/{task_id}/requeue": {"post"},
+    "/v1/admin/tasks/{task_id}/deliveries": {"get"},
+    "/v1/admin/tasks/{task_id}/deliveries/{delivery_id}/redeliver": {"post"},
     "/v1/admin/dead-letters": {"get"},
     "/v1/admin/dead-letters/{letter_id}/redrive": {"post"},
     "/v1/admin/dead-letters/{letter_id}/purge": {"post"},

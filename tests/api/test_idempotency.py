@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.security.sealing import Sealer
 from app.service.submission import derived_task_id, fingerprint_of
 from tests.api.problems import problem_of
 from tests.api.staging import Staging
@@ -190,7 +191,8 @@ async def test_a_retry_of_what_another_request_had_begun_is_the_same_task_of_the
         fingerprint=fingerprint_of(order),
         created_at=time.time_ns() // 1_000_000 - 5_000,
     )
-    await staging.store.create(begun, b"sealed")
+    sealer = Sealer({name: key.get_secret_value() for name, key in service.settings.encryption_keys.items()})
+    await staging.store.create(begun, sealer.seal_order(begun))
     task_id = (await submit(alice, "k", order)).json()["task_id"]
     path = f"/v1/workload/{task_id}"
     await alice.post(f"{path}/cancel")

@@ -114,6 +114,7 @@ WRONG = {
     "created_before=2026-11-24T20:15:30Z&created_before=2026-11-24T20:15:30Z": ["created_before"],
     "owner=bob": ["owner"], "offset=1": ["offset"], "LIMIT=1": ["LIMIT"], "sort=asc&sort=desc": ["sort"],
     "cursor=a&cursor=b": ["cursor"], "limit=0&status=x&y=1": ["limit", "status", "y"], "=1": [""],
+    "label=%00": ["label"], "action=a%00": ["action"], "cursor=%00": ["cursor"],
 }  # fmt: skip
 
 

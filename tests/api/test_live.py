@@ -120,7 +120,7 @@ async def test_a_message_over_4_kib_ends_the_socket(
         assert await socket.code() == 1009
 
 
-async def test_a_quiet_socket_is_pinged(
+async def test_a_quiet_socket_and_a_quiet_stream_are_pinged(
     service: Service, subject: str, staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every 15 s; here, in an API of this process, more often."""
@@ -139,9 +139,20 @@ async def test_a_quiet_socket_is_pinged(
         await wait_until(started, what="the API")
         here = Service.__new__(Service)
         here.base_url = f"http://127.0.0.1:{port}"
-        async with opened(here, await staging.pending(), service.token(subject)) as socket:
+        task_id, token = await staging.pending(), service.token(subject)
+        async with opened(here, task_id, token) as socket:
             await socket.next()
             ping = await socket.next()
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            asyncio.timeout(10),
+            httpx.AsyncClient(base_url=here.base_url, headers=headers) as client,
+            client.stream("GET", f"/v1/workload/{task_id}/events") as stream,
+        ):
+            async for line in stream.aiter_lines():
+                if line.startswith(":"):
+                    break
+            assert line == ": ping"
     finally:
         server.should_exit = True
         await serving

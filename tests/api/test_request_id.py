@@ -66,6 +66,18 @@ async def test_line_breaks_in_an_id_add_no_header_and_no_log_line(service: Servi
     assert mark not in service.api_log
 
 
+async def test_line_breaks_in_a_path_add_no_log_line(service: Service, alice: httpx.AsyncClient) -> None:
+    mark = uuid4().hex
+    for line_break in ("%0A", "%0D", "%0D%0A", "%E2%80%A8", "%C2%85"):
+        assert (await alice.get(f"/{line_break}[ERROR]%20{mark}")).status_code == 404
+
+    async def told() -> bool:
+        return service.api_log.count(mark) == 5
+
+    await wait_until(told, what="the access lines")
+    assert all("[INFO] answered" in line for line in service.api_log.splitlines() if mark in line)
+
+
 async def test_the_id_goes_along_to_the_worker(service: Service, alice: httpx.AsyncClient) -> None:
     """Whoever knows the id finds the whole story, on both sides of the broker."""
     request_id = f"story.{uuid4()}"
@@ -79,8 +91,9 @@ async def test_the_id_goes_along_to_the_worker(service: Service, alice: httpx.As
 
     for line in await wait_until(story, what="the worker's log"):
         assert f"task_id={task_id}" in line
-    accepted = [line for line in service.api_log.splitlines() if f"request_id={request_id}" in line]
-    assert any("accepted" in line and f"task_id={task_id}" in line for line in accepted)
+    (line,) = [line for line in service.api_log.splitlines() if f"request_id={request_id}" in line]
+    for field in ("answered", "status=202", f"task_id={task_id}", "action=noop", "queue="):
+        assert field in line
 
 
 async def test_no_token_and_no_payload_is_logged(service: Service, alice: httpx.AsyncClient) -> None:

@@ -122,6 +122,7 @@ async def test_a_task_token_gets_tickets_for_its_own_task_only(alice: httpx.Asyn
         ({"kind": "carrier pigeon"}, ["#/kind"]),
         ({"kind": "ws", "task_id": "x", "more": 1}, ["#/task_id", "#/more"]),
         ({"kind": 1}, ["#/kind"]),
+        ({"kind": "ws", "task_id": None}, ["#/task_id"]),
     ],
 )
 async def test_an_order_that_is_none_is_refused(

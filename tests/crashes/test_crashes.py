@@ -16,7 +16,6 @@ from stack.servers import RabbitServer
 from tests.crashes.stage import Stage
 from tests.crashes.table import TABLE, Crash
 from tests.support.crashing import ROOT, Sluice, Theatre, theatre
-from tests.support.waiting import wait_until
 
 STARTS_AT_ONCE = 3
 FIRST = "after_redrive"
@@ -114,10 +113,7 @@ async def _copies_are_gone(service: Theatre, begun: Stories) -> None:
     """In the end only the birth mark and the dead letters are left in RabbitMQ."""
     await asyncio.wait([begun[row.name] for row in TABLE])
 
-    async def gone() -> bool:
-        return (await service.messages()).keys() == {"birth", "dead"}
-
-    await wait_until(gone, timeout=120, what="the end of every copy")
+    await service.until_messages(lambda queues: queues.keys() == {"birth", "dead"}, timeout=120)
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in TABLE])

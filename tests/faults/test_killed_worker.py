@@ -69,6 +69,19 @@ async def test_a_worker_that_lost_its_lease_stops_the_handler_and_writes_nothing
     assert diary.lines == ["begun 1", "cancelled", "begun 2", "done"]
 
 
+async def test_a_handler_that_meets_the_lost_lease_is_no_error_in_the_log(
+    broken: Breakable, caller: httpx.AsyncClient, diary: Diary
+) -> None:
+    """What it raises then is what it should raise."""
+    task = await submit(caller, "hold", what="steps", diary=str(diary.path))
+    await diary.has("step 2")
+    await broken.change(task, "token", int((await broken.task(task))["token"]) + 1)
+    document = await broken.service.ended(caller, task, timeout=TAKEOVER_SECONDS)
+    assert (document["status"], document["attempt"]) == ("COMPLETED", 2)
+    assert "stopped: the lease is lost" in broken.service.worker_log
+    assert "never retrieved" not in broken.service.worker_log
+
+
 async def test_a_worker_that_was_frozen_past_its_lease_does_not_disturb_its_successor(
     broken: Breakable, caller: httpx.AsyncClient, diary: Diary
 ) -> None:

@@ -1,6 +1,7 @@
 """What is sealed for one task opens for no other: whoever exchanges it gets dead letters, and their tasks FAILED."""
 
 import asyncio
+from collections.abc import Callable
 from uuid import UUID
 
 import httpx
@@ -87,15 +88,28 @@ async def test_an_order_that_opens_nowhere_is_not_tried_again_and_its_dead_lette
 async def test_a_message_that_does_not_open_and_guards_nothing_harms_no_task(
     broken: Breakable, caller: httpx.AsyncClient, diary: Diary
 ) -> None:
+    await _require_harmless(broken, caller, diary, changed=lambda body: body[::-1])
+
+
+async def test_a_message_under_another_id_than_its_envelopes_begins_nothing(
+    broken: Breakable, caller: httpx.AsyncClient, diary: Diary
+) -> None:
+    await _require_harmless(broken, caller, diary, changed=lambda body: body)
+
+
+async def _require_harmless(
+    broken: Breakable, caller: httpx.AsyncClient, diary: Diary, *, changed: Callable[[bytes], bytes]
+) -> None:
+    """See that a message under an id of nobody becomes a dead letter, and the task runs by its own."""
     await _stop_the_workers(broken)
     task = await submit(caller, "hold", what="nothing", diary=str(diary.path))
     (message,) = await broken.take("slow")
-    stray = Message(message.body[::-1], message_id="another", type="hold", headers={"task_id": task})
+    stray = Message(changed(message.body), message_id="another", type="hold", headers={"task_id": task})
     await broken.publish("slow", stray)
-    await broken.publish("slow", message)
     await broken.mend()
-    assert (await broken.service.ended(caller, task))["status"] == "COMPLETED"
     assert (await _dead(broken, 1))[task].message_id == "another"
+    await broken.publish("slow", message)  # only now: a task that is being worked at is left alone in any case
+    assert (await broken.service.ended(caller, task))["status"] == "COMPLETED"
 
 
 async def test_one_that_does_not_open_leaves_a_running_task_to_its_worker(

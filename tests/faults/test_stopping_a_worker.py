@@ -1,5 +1,6 @@
 """SIGTERM: running jobs are given back uncharged, go on from their checkpoint elsewhere, and the exit status is 0."""
 
+import asyncio
 import os
 import time
 
@@ -8,6 +9,10 @@ import httpx
 from stack.processes import Process
 from tests.faults.conftest import Breakable, Diary, submit
 from tests.faults.work import STEPS
+from tests.support.waiting import wait_until
+
+CONNECTED = "connected to RabbitMQ connection="
+MOMENTS = 6
 
 
 def stopped(worker: Process, *, patience: float) -> int:
@@ -89,3 +94,23 @@ async def test_what_was_prefetched_and_has_not_begun_goes_back_at_once(
         assert (await broken.service.ended(caller, first))["attempt"] == 2
     finally:
         assert other._child.wait(timeout=15) == 0
+
+
+async def test_a_worker_that_is_told_to_stop_while_it_begins_stops(broken: Breakable) -> None:
+    """At every moment of it: redis-py may lose a cancellation, and whoever waits for what was cancelled stays."""
+    service = broken.service
+
+    connected = 0
+
+    async def connects() -> bool:
+        return service.worker_log.count(CONNECTED) > connected
+
+    for moment in range(MOMENTS):
+        connected = service.worker_log.count(CONNECTED)
+        worker = service._start("worker-engine", log="worker.log")
+        try:
+            await wait_until(connects, timeout=60, pause=0.001, what="the worker's first connection")
+            await asyncio.sleep(0.03 * moment / MOMENTS)
+            assert stopped(worker, patience=service.settings.shutdown_seconds) == 0
+        finally:
+            worker.kill()

@@ -14,7 +14,6 @@ from app.store.keys import task_key
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
 from tests.support.processes import runs
-from tests.support.waiting import wait_until
 
 GRACE = 2.0
 """`cancel_grace_seconds` of the tests' services."""
@@ -63,10 +62,7 @@ async def test_a_waiting_task_is_cancelled_in_the_answer_and_never_runs(
     assert await stage.ready("later") == others + 1
     worker = await stage.worker("latecomer", serves=["later"])
 
-    async def gone() -> bool:
-        return (await stage.messages()).keys() <= {"birth", "dead"}
-
-    await wait_until(gone, timeout=20, what="the end of every message")
+    await stage.until_messages(lambda queues: queues.keys() <= {"birth", "dead"})
     worker.end(patience=10)
     assert [stage.count_of(task_id)["begun"] for task_id in (queued, parked, resting)] == [0, 0, 1]
     assert {(await stage.shown(caller, task_id))["status"] for task_id in (queued, parked, resting)} == {"CANCELLED"}
@@ -236,10 +232,7 @@ async def test_what_was_deleted_never_comes_back(stage: Theatre, caller: httpx.A
         await stage.empty_redis()
     worker = await stage.worker(f"deleted-{emptied}", serves=["later"])
 
-    async def gone() -> bool:
-        return (await stage.messages()).keys() <= {"birth", "dead"}
-
-    await wait_until(gone, timeout=20, what="the end of every message")
+    await stage.until_messages(lambda queues: queues.keys() <= {"birth", "dead"})
     worker.end(patience=10)
     for task_id in (queued, parked):
         assert stage.effects_of(task_id) == []

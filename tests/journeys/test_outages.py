@@ -67,10 +67,7 @@ async def test_without_sql_nothing_ends_and_nothing_is_acknowledged(stage: Theat
             shown = await stage.shown(caller, task_id)
             assert (shown["status"], shown["attempt"]) == ("PROCESSING", 1)
 
-        async def in_hand() -> bool:
-            return (await stage.messages()).get("work") == len(tasks) + 1
-
-        await wait_until(in_hand, what="the counting of the messages in hand")
+        await stage.until_messages(lambda queues: queues.get("work") == len(tasks) + 1)
         keyed = await caller.post("/v1/workload", json={"action": "later"}, headers={"Idempotency-Key": "without-sql"})
         assert keyed.status_code == 503
         assert (await caller.post(f"/v1/workload/{waiting}/cancel")).status_code == 503
@@ -148,10 +145,7 @@ async def test_restarts_under_load_lose_and_charge_nothing(stage: Theatre, calle
     assert all(stage.count_of(task_id) == {"begun": 1, 0: 1} for task_id in tasks[LONG:])
     assert any(document["attempt"] > 1 for document in ended[:LONG])  # given back, and gone on with
 
-    async def gone() -> bool:
-        return not (await stage.messages()).keys() - {"birth", "dead", "later"}
-
-    await wait_until(gone, timeout=20, what="the end of every copy")
+    await stage.until_messages(lambda queues: queues.keys() <= {"birth", "dead", "later"})
     for process in load.running.values():
         process.end(patience=10)
 

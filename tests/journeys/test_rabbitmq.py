@@ -12,6 +12,7 @@ import pytest
 from stack.ports import free_port
 from stack.servers import RabbitServer
 from tests.support.crashing import Theatre, theatre
+from tests.support.service import make_vhost
 from tests.support.waiting import wait_until
 
 PATIENCE_MS = 3000
@@ -79,10 +80,7 @@ async def test_a_job_may_last_longer_than_the_brokers_patience(stage: Theatre, c
         assert (completed["status"], completed["attempt"]) == ("COMPLETED", 1)
         assert stage.count_of(task_id) == {"begun": 1, 0: 1}
 
-    async def gone() -> bool:
-        return (await stage.messages()).keys() == {"birth"}
-
-    await wait_until(gone, timeout=15, what="the end of the copies")
+    await stage.until_messages(lambda queues: queues.keys() == {"birth"})
     assert stage.log_of("worker0").count("the consumer's channel was lost") == channels_lost
     assert stage.log_of("worker0").count("handed over") >= len(tasks)
 
@@ -98,7 +96,7 @@ async def test_who_starts_on_an_emptied_rabbitmq_fills_it(
         service.apis.clear()
         vhost = service.settings.amqp_url.get_secret_value().rpartition("/")[2]
         await asyncio.to_thread(rabbit_server.ctl, "delete_vhost", vhost)
-        await asyncio.to_thread(rabbit_server.ctl, "import_definitions", str(rabbit_server.directory / f"{vhost}.json"))
+        await asyncio.to_thread(make_vhost, rabbit_server, vhost)
 
         await service.start_api()
         await service.worker("worker0")
@@ -132,7 +130,7 @@ async def test_an_emptied_rabbitmq_is_filled_again(stage: Theatre, caller: httpx
         except Exception:  # noqa: BLE001  # it is just beginning
             return False
 
-    await wait_until(marked, timeout=30, what="the birth mark")
+    await wait_until(marked, timeout=30, pause=1, what="the birth mark")
     later = await stage.worker("latecomer", serves=["later"])
     completed = {task_id: await stage.ended(caller, task_id, timeout=45) for task_id in (waiting, running, delayed)}
     later.end(patience=10)
@@ -144,7 +142,4 @@ async def test_an_emptied_rabbitmq_is_filled_again(stage: Theatre, caller: httpx
     again = await stage.submit(caller)
     assert (await stage.ended(caller, again))["status"] == "COMPLETED"
 
-    async def gone() -> bool:
-        return (await stage.messages()) == {"birth": 1}
-
-    await wait_until(gone, timeout=20, what="the end of the copies")
+    await stage.until_messages(lambda queues: queues == {"birth": 1})

@@ -22,13 +22,14 @@ from app.security.principal import DEFAULT_SCOPES, Principal
 from app.service import watching as module
 from app.service.status import Statuses
 from app.service.watcher_places import WatcherPlaces
-from app.service.watching import Event, Watching
+from app.service.watching import Event, Watching, _Feed
 from app.settings import Settings
 from app.store.keys import logs_key
 from app.store.subscriptions import Subscriptions
 from stack.servers import RedisServer
 from tests.api.staging import Staging
 from tests.support.service import configuration
+from tests.support.waiting import wait_until
 
 
 @dataclass
@@ -72,6 +73,32 @@ async def next_of(events: AsyncIterator[Event], kind: type[Any]) -> Any:
             if isinstance(event, kind):
                 return event
     raise AssertionError("the feed has ended")
+
+
+class Wire:
+    """A reader who takes events on the spot, while he is free."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.taken: list[Event] = []
+
+    def is_free(self) -> bool:
+        return self.free
+
+    def take(self, event: Event) -> None:
+        self.taken.append(event)
+
+
+async def waiting_reader(desk: Desk, events: AsyncIterator[Event]) -> tuple[_Feed, asyncio.Future[Event]]:
+    """Wait for the next event of the only feed, which has handed on everything."""
+    (feed,) = desk.watching._feeds
+    waiting = asyncio.ensure_future(asyncio.wait_for(anext(events), 10))
+
+    async def idle() -> bool:
+        return feed._is_idle
+
+    await wait_until(idle, what="a feed that waits")
+    return feed, waiting
 
 
 async def test_an_end_that_redis_has_never_shown_is_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +221,47 @@ async def test_a_feed_ends_with_its_token(desk: Desk) -> None:
         await next_of(events, Task)
         with pytest.raises(Unauthorized):
             await next_of(events, Task)
+
+
+async def test_a_free_wire_is_told_on_the_spot_and_a_busy_one_only_the_newest_later(desk: Desk) -> None:
+    (task_id, _), wire = await desk.staging.processing(), Wire()
+    async with desk.watching.task(task_id, principal=desk.principal(), wire=wire) as events:
+        first = await next_of(events, Task)
+        feed, waiting = await waiting_reader(desk, events)
+        newer = [replace(first, seq=first.seq + number, progress=number) for number in range(5)]
+        feed.published(newer[1])
+        feed.published(newer[1])
+        assert wire.taken == [newer[1]]
+        wire.free = False
+        feed.published(newer[2])
+        feed.published(newer[3])
+        wire.free = True
+        feed.published(newer[2])  # the reader's task has been woken, and comes first
+        assert await waiting == newer[3]
+        feed, waiting = await waiting_reader(desk, events)
+        end = replace(newer[4], status=TaskStatus.COMPLETED)
+        feed.published(end)
+        feed.published(replace(newer[4], seq=end.seq + 1))  # it runs again: another reader's story
+        assert wire.taken == [newer[1], end]
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
+async def test_lines_go_by_the_wire_until_one_was_missed(desk: Desk) -> None:
+    (task_id, token), wire = await desk.staging.processing(), Wire()
+    async with desk.watching.task(task_id, principal=desk.principal(), wire=wire) as events:
+        await next_of(events, Task)
+        feed, waiting = await waiting_reader(desk, events)
+        await desk.staging.log(task_id, token, "one")
+
+        async def told() -> bool:
+            return bool(wire.taken)
+
+        await wait_until(told, what="the line")
+        for number in (2, 3):  # without publishing them
+            entry: Any = {"call": "x", "time": "1", "level": "info", "message": str(number)}
+            await desk.redis.xadd(logs_key(task_id), entry, id=f"{number}-0")
+        lines = await desk.staging.logs.read(task_id)
+        feed.logged(lines[2:])
+        assert [await waiting, await next_of(events, LogLine)] == lines[1:]
+        assert wire.taken == lines[:1]

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,7 +24,7 @@ from app.store.keys import live_key, shard_of, task_key
 from stack.ports import HOST, free_port
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
-from tests.support.service import BIN, Service, api_environment, configuration, own_vhost
+from tests.support.service import Service, api_environment, configuration, own_vhost
 from tests.support.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -57,22 +57,6 @@ class Theatre(Service):
         self.redis, self.rabbit, self.queues = redis, rabbit, tuple(queues)
         self._started: list[Process] = []
 
-    async def declare(self, amqp_url: str | None = None) -> None:
-        """Run `longhaul admin declare`."""
-        await self.cli("admin", "declare", "--nobody-runs")
-
-    async def cli(self, *arguments: str) -> str:
-        """Run `longhaul` with this service's configuration; return what it says."""
-        process = await asyncio.create_subprocess_exec(
-            *[str(BIN / "longhaul"), *arguments, "--config", str(self.config)],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(self.environment),
-        )
-        output, _ = await process.communicate()
-        assert process.returncode == 0, output.decode()
-        return output.decode()
-
     async def api(self, name: str, **environment: str) -> tuple[Process, str]:
         """Start a further API, on a port of its own; return it, ready, and its URL."""
         port = free_port()
@@ -104,16 +88,7 @@ class Theatre(Service):
         return process
 
     def _launch(self, name: str, program: str, *arguments: str, environment: Mapping[str, str]) -> Process:
-        process = Process(
-            [BIN / program, *arguments, "--config", self.config],
-            log=self.directory / f"{name}.log",
-            environment={
-                **self.environment,
-                **(self.api_environment if arguments[:1] == ("serve",) else {}),
-                **environment,
-            },
-            die_with_parent=True,
-        )
+        process = self._start(program, *arguments, log=f"{name}.log", environment=environment)
         self._started.append(process)
         return process
 
@@ -220,7 +195,8 @@ class Theatre(Service):
     async def messages(self) -> dict[str, int]:
         """How many messages each queue holds; only queues that hold any.
 
-        Those that wait are counted exactly; those in a worker's hands as they were a few seconds ago at most.
+        Those that wait are counted exactly; those in a worker's hands as they were a few seconds ago at most. So there
+        is no use in asking again at once, and rabbitmqctl costs a second of CPU: see `until_messages`.
         """
         vhost = urlsplit(self.settings.amqp_url.get_secret_value()).path[1:]
         listing = await asyncio.to_thread(
@@ -231,6 +207,16 @@ class Theatre(Service):
                 row["name"]: max(row["messages"], await _ready(channel, row["name"])) for row in json.loads(listing)
             }
         return {name: count for name, count in found.items() if count}
+
+    async def until_messages(
+        self, are_right: Callable[[dict[str, int]], bool], *, timeout: float = 20, what: str = "the end of the messages"
+    ) -> None:
+        """Wait until the queues hold what they should."""
+
+        async def right() -> bool:
+            return are_right(await self.messages())
+
+        await wait_until(right, timeout=timeout, pause=1, what=what)
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[aio_pika.abc.AbstractChannel]:

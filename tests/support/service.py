@@ -1,12 +1,12 @@
 """A whole service on real servers: an API and workers as processes of their own, on free ports."""
 
-import asyncio
 import base64
 import itertools
 import json
 import os
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +21,8 @@ from stack.ports import free_port
 from stack.processes import Process
 from stack.servers import RabbitServer, RedisServer
 from tests.support.leaks import leaks, secrets_of, told_by_arguments
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
+from tests.support.warm import WarmProcess, run_warm
 
 BIN = Path(sys.executable).parent
 DATASETS: dict[int, dict[str, Any]] = {
@@ -40,6 +41,7 @@ DATASETS: dict[int, dict[str, Any]] = {
     },
 }
 
+VHOST_SECONDS = 60 * PATIENCE
 _names = itertools.count(1)
 
 
@@ -110,13 +112,12 @@ class Service:
 
     async def declare(self, amqp_url: str | None = None) -> None:
         """Run `longhaul admin declare`."""
-        extra = ["--amqp-url", amqp_url] if amqp_url else []
-        command = [str(BIN / "longhaul"), "admin", "declare", "--nobody-runs", "--config", str(self.config), *extra]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=dict(self.environment)
-        )
-        output, _ = await process.communicate()
-        assert process.returncode == 0, output.decode()
+        await self.cli("admin", "declare", "--nobody-runs", *(["--amqp-url", amqp_url] if amqp_url else []))
+
+    async def cli(self, *arguments: str) -> str:
+        """Run `longhaul` with this service's configuration; return what it says."""
+        command: list[str | Path] = ["longhaul", *arguments, "--config", self.config]
+        return await run_warm(command, directory=self.directory, environment=self.environment)
 
     async def start_api(self) -> Process:
         """Start an API, and wait until it is ready."""
@@ -159,11 +160,10 @@ class Service:
     def _start(self, *command: str, log: str, environment: Mapping[str, str] = {}) -> Process:
         program, *arguments = command
         own = self.api_environment if program == "longhaul" else {}
-        return Process(
-            [BIN / program, *arguments, "--config", self.config],
+        return WarmProcess(
+            [program, *arguments, "--config", self.config],
             log=self.directory / log,
             environment={**self.environment, **own, **environment},
-            die_with_parent=True,
         )
 
     def token(self, subject: str = "alice", *, scopes: str | None = None, ttl_seconds: int = 3600) -> str:
@@ -216,12 +216,21 @@ class Service:
 
 
 def own_vhost(rabbit: RabbitServer) -> str:
-    """Make a vhost of its own on a running server; return the services' URL of it."""
+    """Make a virtual host of its own on a running server; return the services' URL of it."""
     name = f"test{next(_names)}"
+    make_vhost(rabbit, name)
+    return rabbit.service_url.rpartition("/")[0] + f"/{name}"
+
+
+def make_vhost(rabbit: RabbitServer, name: str) -> None:
+    """Make a virtual host, with the rights of all users, on a running server."""
     definitions = rabbit.directory / f"{name}.json"
     definitions.write_text(json.dumps({"vhosts": [{"name": name}], "permissions": rabbit.permissions(name)}))
     rabbit.ctl("import_definitions", str(definitions))
-    return rabbit.service_url.rpartition("/")[0] + f"/{name}"
+    patience = time.monotonic() + VHOST_SECONDS
+    while not rabbit.opens(name):
+        assert time.monotonic() < patience, f"the virtual host {name} does not open"
+        time.sleep(0.05)
 
 
 def api_environment(redis: RedisServer, rabbit: RabbitServer, amqp_url: str) -> dict[str, str]:

@@ -226,8 +226,12 @@ class RabbitServer(Server):
 
         The listener opens last, after the definitions are loaded; rabbitmqctl would know no more and takes a second.
         """
+        return self.opens(VHOST)
+
+    def opens(self, vhost: str) -> bool:
+        """Tell whether a virtual host can be opened. A new one takes a while: seconds on a busy machine."""
         try:
-            with self._session():
+            with self._session(vhost):
                 return True
         except NoAnswer:
             return False
@@ -254,8 +258,8 @@ class RabbitServer(Server):
         except NoAnswer:
             return False
 
-    def _session(self) -> Session:
-        return Session(self.port, OPERATOR, self._passwords()[OPERATOR], VHOST)
+    def _session(self, vhost: str = VHOST) -> Session:
+        return Session(self.port, OPERATOR, self._passwords()[OPERATOR], vhost)
 
     def stop(self) -> None:
         """End the node, then its epmd."""

@@ -21,6 +21,15 @@ def test_importing_a_handler_imports_no_heavy_library(name: str) -> None:
     """)
 
 
+def test_no_process_loads_what_draws_in_colour() -> None:
+    run("""
+        import sys
+        import app.main, workers.cli, workers.engine
+        loaded = {"rich", "pygments"} & set(sys.modules)
+        assert not loaded, loaded
+    """)
+
+
 def test_running_never_imports_pandas_nor_the_package_that_holds_the_data() -> None:
     run("""
         import sys, tempfile
