@@ -16,6 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
+from app.broker.leaderless import delete_leaderless
 from app.domain.errors import ConfigurationError
 from app.observability.logging import get_log
 
@@ -52,7 +53,7 @@ def level_for(wait: timedelta) -> timedelta:
 
 
 async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
-    """Declare everything; what is there already stays as it is.
+    """Declare everything; what is there already stays as it is, unless it is of no use.
 
     Args:
         connection: With the right to configure.
@@ -63,7 +64,10 @@ async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> 
 
     Raises:
         ConfigurationError: Something of the same name but of another kind is there.
+        ConnectionResetError: The connection was lost before it was safe.
     """
+    if not await is_marked(connection):
+        await delete_leaderless(connection, _names(queues))
     if await is_declared(connection, queues):
         return False
     try:
@@ -72,6 +76,8 @@ async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> 
     except ChannelPreconditionFailed as error:
         raise ConfigurationError(f"RabbitMQ has something else under one of our names: {error}") from error
     await asyncio.sleep(SETTLING_SECONDS)
+    if connection.is_closed:
+        raise ConnectionResetError("The broker went before what was declared was safe.")
     return True
 
 
@@ -102,15 +108,18 @@ async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> N
         await (await channel.declare_queue(name, durable=True, arguments=arguments)).bind(exchange)
 
 
+def _names(queues: Iterable[str]) -> list[str]:
+    return [*queues, DEAD_QUEUE, BIRTH_QUEUE, WEBHOOK_QUEUE, *map(delay_name, DELAY_LEVELS)]
+
+
 async def is_declared(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
     """Return whether every exchange and queue is there. Asks only, and declares nothing."""
     exchanges = [WORK_EXCHANGE, *map(delay_name, DELAY_LEVELS)]
-    names = [*queues, DEAD_QUEUE, BIRTH_QUEUE, WEBHOOK_QUEUE, *map(delay_name, DELAY_LEVELS)]
     channel = await connection.channel()
     try:
         for name in exchanges:
             await channel.get_exchange(name, ensure=True)
-        for name in names:
+        for name in _names(queues):
             await channel.get_queue(name, ensure=True)
     except ChannelNotFoundEntity:
         return False  # the broker has closed the channel

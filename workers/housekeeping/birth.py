@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
 
 from app.broker.connection import BrokerConnection
@@ -42,6 +43,8 @@ class Birth:
         self._answered = answered.total_seconds()
         self._left: list[UUID] | None = None
         """Tasks that a filling which has begun still owes a message; None while there is none."""
+        self._begun_over: AbstractConnection | None = None
+        """Over which connection it has begun: with another one, RabbitMQ may have lost what was declared just then."""
 
     async def perform(self) -> None:
         """Fill RabbitMQ again if it has been emptied.
@@ -57,9 +60,10 @@ class Birth:
             if found:
                 self._left = None
                 return
-            if found is None or self._left is None:  # without the queue everything is gone, what was given as well
+            # Without the queue everything is gone, what was given as well.
+            if found is None or self._left is None or self._begun_over is not connection:
                 log.warning("RabbitMQ has been emptied; filling it again")
-                self._left = None
+                self._left, self._begun_over = None, connection
                 await declare(connection, self._depth_limits)
                 await asyncio.sleep(self._answered)
                 count, self._left = await self._redriver.redrive_everything()
@@ -70,5 +74,5 @@ class Birth:
                 raise BrokerUnavailable(f"{len(self._left)} tasks could not be given a new message yet.")
             await put_birth_mark(connection)
             log.warning("RabbitMQ is filled again")
-        except (AMQPError, OSError, RuntimeError) as error:
+        except (AMQPError, OSError, RuntimeError, TimeoutError) as error:
             raise BrokerUnavailable from error
