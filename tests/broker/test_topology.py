@@ -66,7 +66,7 @@ async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_s
 
 
 def leave_without_leader(rabbit: RabbitServer, vhost: str, queue: str) -> None:
-    """Do to a queue what a kill does to one that was declared a moment ago: its member starts anew, without election."""
+    """Do to a queue what a kill does to one declared a moment ago: its member starts anew, without an election."""
     member = f"{{'{vhost}_{queue}', node()}}"
     machine = f'#{{name => \'{vhost}_{queue}\', queue_resource => rabbit_misc:r(<<"{vhost}">>, queue, <<"{queue}">>)}}'
     begun = rabbit.ctl(

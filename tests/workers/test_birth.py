@@ -25,6 +25,7 @@ from app.store.replies import Created
 from app.store.tasks import TaskStore
 from stack.servers import RabbitServer
 from tests.support.service import own_vhost
+from tests.support.waiting import wait_until
 from workers.housekeeping import redriver as redriving
 from workers.housekeeping.birth import Birth
 from workers.housekeeping.redriver import Redriver
@@ -142,6 +143,24 @@ async def test_a_new_leader_does_not_trust_a_filling_that_it_has_not_seen(house:
     await house.lose_the_mark()
     await house.birth.perform()
     assert await house.messages() == {QUEUE: 1, BIRTH_QUEUE: 1}
+
+
+async def test_a_filling_that_has_lost_its_connection_begins_anew(house: House) -> None:
+    """RabbitMQ may have been killed, and have lost what was declared and given just before."""
+    tasks = [await house.promised() for _ in range(2)]
+    house.publisher.refused = frozenset(tasks[1:])
+    with pytest.raises(BrokerUnavailable, match="1 tasks"):
+        await house.birth.perform()
+    lost = await house.connection.connected()
+    await lost.close()
+    house.publisher.refused = frozenset()
+
+    async def has_another() -> bool:
+        return house.connection.current not in (None, lost)
+
+    await wait_until(has_another, what="another connection")
+    await house.birth.perform()
+    assert await house.messages() == {QUEUE: 3, BIRTH_QUEUE: 1}, "who has one is given another"
 
 
 async def test_nobody_is_passed_over_when_there_are_many(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
