@@ -5,16 +5,18 @@ sealed payload and no other task's token is ever made with the same key. The fir
 verifies: a rotation voids no token while the old key is still configured.
 """
 
+import hmac
 from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from app.security.principal import Scope
 
 PURPOSE: Final = b"longhaul task token\0"
+FIRST_BLOCK: Final = b"\x01"
 SCOPES: Final = f"{Scope.READ} {Scope.SUBMIT}"
 """What a task token is good for, on its one task."""
 
@@ -34,4 +36,5 @@ class TaskTokenKeys:
     def key(self, key_id: str, task_id: UUID, scopes: str) -> str:
         """Return the key of one task's tokens, as text; KeyError for an unknown key id."""
         info = PURPOSE + task_id.bytes + scopes.encode()
-        return HKDFExpand(hashes.SHA256(), 32, info).derive(self._extracted[key_id]).hex()
+        # HKDF-Expand of one block is one HMAC (RFC 5869, section 2.3); cryptography's takes four times as long.
+        return hmac.digest(self._extracted[key_id], info + FIRST_BLOCK, "sha256").hex()

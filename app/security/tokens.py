@@ -16,6 +16,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from jose import jwt
+from pydantic_core import to_json
 
 from app.domain.errors import Unauthorized, Unavailable
 from app.domain.task import Owner
@@ -177,11 +178,8 @@ class TaskTokenIssuer:
         return (signed + b"." + _base64url(signature)).decode()
 
 
-_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
-
-
 def _encoded(part: Mapping[str, Any]) -> bytes:
-    return _base64url(_COMPACT.encode(part).encode())
+    return _base64url(to_json(part))
 
 
 def _base64url(raw: bytes) -> bytes:

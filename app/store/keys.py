@@ -85,6 +85,13 @@ def epoch_key(shard: int) -> str:
     return f"longhaul:{{s{shard:02d}}}:epoch"
 
 
+@lru_cache(REMEMBERED)
+def script_keys(task_id: UUID) -> tuple[str, str, str, str]:
+    """Return the keys of a script about a task, in the order in which prelude.lua has them."""
+    shard = shard_of(task_id)
+    return task_key(task_id), live_key(shard), epoch_key(shard), logs_key(task_id)
+
+
 LEADER_KEY: Final = "longhaul:leader"
 WORKERS_KEY: Final = "longhaul:workers"
 TASK_PATTERN: Final = "longhaul:*:task:*"

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from app.domain.errors import StoreUnavailable
 from app.store.batching import Argument, RoundTrips
-from app.store.keys import OWNER_CHANNEL_PREFIX, PUBLIC_FIELDS, epoch_key, live_key, logs_key, shard_of, task_key
+from app.store.keys import OWNER_CHANNEL_PREFIX, PUBLIC_FIELDS, epoch_key, live_key, script_keys
 
 
 class Script:
@@ -37,15 +37,13 @@ class Script:
         Raises:
             StoreUnavailable: No answer in time; the change may or may not have happened.
         """
-        shard = shard_of(task_id)
-        keys = [task_key(task_id), live_key(shard), epoch_key(shard), logs_key(task_id)]
-        return await self._call(keys, _flat(fields, named))
+        return await self._call(script_keys(task_id), _flat(fields, named))
 
     async def on_shard(self, shard: int, **named: Argument) -> Any:
         """Run a script that is about a whole shard."""
         return await self._call([epoch_key(shard), live_key(shard), epoch_key(shard)], _flat((), named))
 
-    async def _call(self, keys: list[str], arguments: list[Argument]) -> Any:
+    async def _call(self, keys: Sequence[str], arguments: list[Argument]) -> Any:
         return await self._text.run(keys, arguments)
 
 

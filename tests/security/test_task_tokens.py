@@ -3,6 +3,8 @@
 from uuid import UUID, uuid4
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jose import jwt
 
 from app.domain.errors import InsufficientScope, NotFound, Unauthorized
@@ -33,6 +35,13 @@ def verifier(keys: TaskTokenKeys = TASK_KEYS) -> TokenVerifier:
 def issue(task_id: UUID, *, keys: TaskTokenKeys = TASK_KEYS, ttl_seconds: int = 600, audience: str = AUDIENCE) -> str:
     """Return a task token."""
     return TaskTokenIssuer(keys=keys, issuer=ISSUER, audience=audience, ttl_seconds=ttl_seconds).issue(task_id, OWNER)
+
+
+def test_each_tasks_key_is_derived_by_hkdf() -> None:
+    """By that of `cryptography`: tokens outlive the version of Longhaul that has signed them."""
+    task_id = uuid4()
+    info = b"longhaul task token\0" + task_id.bytes + SCOPES.encode()
+    assert TASK_KEYS.key("k", task_id, SCOPES) == HKDF(hashes.SHA256(), 32, None, info).derive(b"t" * 32).hex()
 
 
 async def test_a_task_token_is_its_owners_for_one_task() -> None:

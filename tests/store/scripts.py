@@ -34,7 +34,7 @@ class Call:
     """A script that was run: what was sent, byte for byte, and the answer."""
 
     name: str
-    keys: list[str]
+    keys: Sequence[str]
     arguments: list[Argument]
     reply: Any
 
@@ -46,7 +46,7 @@ class HeardScript(Script):
         super().__init__(redis, name, text)
         self._heard = heard
 
-    async def _call(self, keys: list[str], arguments: list[Argument]) -> Any:
+    async def _call(self, keys: Sequence[str], arguments: list[Argument]) -> Any:
         reply = await super()._call(keys, arguments)
         self._heard.append(Call(self.name, keys, arguments, reply))
         return reply
