@@ -23,6 +23,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import growth, memory
+from benchmarks.plots import draw_growth, draw_rates
 
 ROOT: Final = Path(__file__).parents[1]
 OWN: Final = "longhaul"
@@ -108,7 +109,7 @@ def table(rounds: Rounds) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for, and write the tables."""
+    """Measure what is asked for, write the tables, and draw the plots."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -130,11 +131,14 @@ def main() -> None:
     if (asked.harness / "run.py").exists():
         rounds = run_harness(asked, out)
         parts += [table(rounds), (out / "harness.md").read_text()]
+        draw_rates(rounds, out / "rates.svg", own=OWN)
     else:
         print(f"no harness at {asked.harness}: measuring without the peers", file=sys.stderr)
     if not asked.skip_growth:
         parts.append(memory.table(asyncio.run(memory.measure(asked.jobs))))
-        parts.append(growth.table(asyncio.run(growth.measure(list(growth.BACKLOGS), growth.SAMPLE))))
+        grown = growth.measure()
+        parts.append(growth.tables(grown))
+        draw_growth(grown, out / "growth.svg")
     (out / "results.md").write_text("\n\n".join(parts) + "\n")
     print((out / "results.md").read_text())
 

@@ -7,10 +7,12 @@ import os
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID, uuid4
 
 import psutil
 from redis import Redis
@@ -18,6 +20,7 @@ from redis import Redis
 ROOT: Final = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "deploy" / "local")]
 
+from app.store.keys import owner_tasks_key, task_key  # noqa: E402
 from benchmarks.prepare import configuration  # noqa: E402
 from stack.ports import free_port  # noqa: E402
 from stack.servers import RabbitServer, RedisServer  # noqa: E402
@@ -25,6 +28,7 @@ from tests.support.service import Service, api_environment, own_vhost  # noqa: E
 
 CONNECTIONS: Final = 32
 LOOK_SECONDS: Final = 0.02
+AT_ONCE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,36 @@ class Stage:
         """Return how many tasks have a row."""
         path = self.service.directory / "archive.db"
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as archive:
-            rows: int = archive.execute("SELECT count(*) FROM ended").fetchone()[0]
+            # Nothing is ever deleted here, and to count a million would take longer than what is measured.
+            rows: int = archive.execute("SELECT coalesce(max(rowid), 0) FROM ended").fetchone()[0]
             return rows
+
+    async def add_ended(self, count: int) -> None:
+        """Add copies of a task that has ended, each kept as it would be: hash, row, and a place in its owner's list."""
+        await asyncio.to_thread(self._add_ended, count)
+
+    def _add_ended(self, count: int) -> None:
+        path = self.service.directory / "archive.db"
+        with (
+            contextlib.closing(sqlite3.connect(path, timeout=60)) as archive,
+            Redis.from_url(self.redis.url) as operator,
+        ):
+            columns = [name for _, name, *_ in archive.execute("PRAGMA table_info(ended)")]
+            row = dict(zip(columns, archive.execute("SELECT * FROM ended").fetchone(), strict=True))
+            original = UUID(row["task_id"])
+            kept, lives_ms = operator.dump(task_key(original)), operator.pttl(task_key(original))
+            insert = f"INSERT INTO ended ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"
+            for begin in range(0, count, AT_ONCE):
+                ids = [uuid4() for _ in range(min(AT_ONCE, count - begin))]
+                with archive:
+                    archive.executemany(insert, [_of_another(row, str(original), str(task_id)) for task_id in ids])
+                pipeline = operator.pipeline(transaction=False)
+                for task_id in ids:
+                    pipeline.restore(task_key(task_id), lives_ms, kept)
+                pipeline.zadd(owner_tasks_key(row["owner_id"]), {str(one): row["created_at"] for one in ids})
+                pipeline.execute()
+            while operator.info("persistence")["aof_rewrite_in_progress"]:
+                time.sleep(0.2)
 
     async def work_off(self, count: int) -> None:
         """Let a worker run all tasks that wait, until so many in all have ended, and stop it."""
@@ -133,6 +165,10 @@ async def staged(**overrides: Any) -> AsyncIterator[Stage]:
             yield Stage(redis, rabbit, service)
         finally:
             service.stop()
+
+
+def _of_another(row: dict[str, Any], task_id: str, another: str) -> dict[str, Any]:
+    return row | {"task_id": another, "document": row["document"].replace(task_id, another)}
 
 
 def _cpu_seconds(pid: int) -> float:
