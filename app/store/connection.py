@@ -71,7 +71,8 @@ def connect(url: str, tls: TlsSettings = DEFAULT_TLS) -> Redis:
 def with_honest_connections(redis: Redis) -> Redis:
     """Let a client's connections raise ConnectionError when their transport was closed under them; return the client.
 
-    uvloop raises RuntimeError then, and redis-py lets it through: no caller expects that of Redis, and no retry.
+    uvloop raises RuntimeError then, and redis-py lets it through, as it does an AttributeError of its own that comes of
+    a writer that was closed between its look and its use: no caller expects that of Redis, and no retry.
     """
     kind: Any = redis.connection_pool.connection_class
 
@@ -79,10 +80,32 @@ def with_honest_connections(redis: Redis) -> Redis:
         async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
             try:
                 await super().send_packed_command(command, check_health)
-            except RuntimeError as error:
+            except (RuntimeError, AttributeError) as error:
+                if isinstance(error, AttributeError) and self._writer is not None:
+                    raise
                 raise RedisConnectionError("The connection was closed.") from error
 
     redis.connection_pool.connection_class = Honest
+    return redis
+
+
+def with_one_life(redis: Redis) -> Redis:
+    """Let a client's connections stay lost once they are, where redis-py would connect them anew; return the client.
+
+    Its Pub/Sub does so for whoever writes next: unseen by the one who reads, and while that one still reads.
+    """
+    kind: Any = redis.connection_pool.connection_class
+
+    class OnceConnected(kind):  # type: ignore[misc]  # as above
+        was_connected = False
+
+        async def connect(self) -> None:
+            if self.was_connected and not self.is_connected:
+                raise RedisConnectionError("The connection was lost.")
+            await super().connect()
+            self.was_connected = True
+
+    redis.connection_pool.connection_class = OnceConnected
     return redis
 
 

@@ -7,7 +7,7 @@ reconnection every listener is told to read a snapshot again.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from app.domain.log_line import LogLine
 from app.domain.task import Task
 from app.observability.logging import get_log
 from app.settings import DEFAULT_TLS, TlsSettings
-from app.store.connection import tls_options, with_honest_connections
+from app.store.connection import tls_options, with_honest_connections, with_one_life
 from app.store.keys import owner_channel
 from app.store.records import Published
 
@@ -51,13 +51,8 @@ class Subscriptions:
     """The process's subscription connection. `run` must be running for anything to arrive."""
 
     def __init__(self, url: str, tls: TlsSettings = DEFAULT_TLS) -> None:
-        # No retry inside of redis-py: it would reconnect unseen, and what was published meanwhile would be missed.
-        options = tls_options(url, tls)
-        self._redis = with_honest_connections(
-            Redis.from_url(
-                url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=2, health_check_interval=0, **options
-            )
-        )
+        self._url = url
+        self._options = tls_options(url, tls)
         self._pubsub: PubSub | None = None
         self._listeners: dict[bytes, dict[UUID | None, set[Listener]]] = {}
         self._confirmed: dict[bytes, asyncio.Event] = {}
@@ -93,35 +88,40 @@ class Subscriptions:
                 self._interrupted.discard(channel)
                 if self._pubsub is not None:
                     with contextlib.suppress(RedisError, OSError):
-                        await asyncio.shield(self._pubsub.unsubscribe(channel))
+                        await _to_its_end(self._pubsub.unsubscribe(channel))
 
     async def _subscribe(self, channel: bytes, confirmed: asyncio.Event) -> None:
         try:
             if self._pubsub is not None and not confirmed.is_set():
-                # Otherwise the next connection subscribes to it. Shielded: redis-py would close the connection of all.
-                await asyncio.shield(self._pubsub.subscribe(channel))
+                # Otherwise the next connection subscribes to it.
+                await _to_its_end(self._pubsub.subscribe(channel))
             await asyncio.wait_for(confirmed.wait(), CONFIRM_SECONDS)
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable from error
 
     async def run(self) -> None:
         """Read what is published and hand it on, for ever; connects anew after a failure."""
-        try:
-            while True:
-                await self._wanted.wait()
-                try:
-                    await self._read_one_connection()
-                except (RedisError, OSError) as error:
-                    log.warning("the subscription connection was lost", error=type(error).__name__)
-                    self._interrupted.update(channel for channel, event in self._confirmed.items() if event.is_set())
-                    for event in self._confirmed.values():
-                        event.clear()
-                await asyncio.sleep(RECONNECT_SECONDS)
-        finally:
-            await self._redis.aclose()
+        while True:
+            await self._wanted.wait()
+            try:
+                await self._read_one_connection()
+            except (RedisError, OSError) as error:
+                log.warning("the subscription connection was lost", error=type(error).__name__)
+                self._interrupted.update(channel for channel, event in self._confirmed.items() if event.is_set())
+                for event in self._confirmed.values():
+                    event.clear()
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _client(self) -> Redis:
+        """Return a client for one connection. Were it made anew unseen, what is published meanwhile would be missed."""
+        no_retry = Retry(NoBackoff(), 0)
+        redis = Redis.from_url(
+            self._url, retry=no_retry, socket_connect_timeout=2, health_check_interval=0, **self._options
+        )
+        return with_one_life(with_honest_connections(redis))
 
     async def _read_one_connection(self) -> None:
-        async with self._redis.pubsub() as pubsub:
+        async with self._client() as redis, redis.pubsub() as pubsub:
             await pubsub.connect()
             # From here on whoever comes subscribes by himself; nothing is awaited before the others are.
             self._pubsub = pubsub
@@ -165,3 +165,10 @@ class Subscriptions:
             elif listeners and (task := published.task()) is not None:
                 for listener in listeners:
                     listener.published(task)
+
+
+async def _to_its_end(command: Awaitable[Any]) -> None:
+    """Await a command that goes on when its caller is cancelled: redis-py would close the connection of all."""
+    sent = asyncio.ensure_future(command)
+    sent.add_done_callback(lambda done: done.cancelled() or done.exception())  # of a caller who has left nobody asks
+    await asyncio.shield(sent)

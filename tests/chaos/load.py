@@ -54,6 +54,7 @@ class Load:
         self._ended: dict[str, asyncio.Event] = {}
         self._last_seen: dict[tuple[str, str], int] = {}
         self._outcomes: dict[str, str] = {}
+        self._ended_at: dict[str, str] = {}
         self._calm: dict[str, Plan] = {}
         self.promised: dict[str, float] = {}
         """Tasks whose end nobody has seen yet, and since when."""
@@ -328,6 +329,10 @@ class Load:
     def _saw(self, document: dict[str, Any]) -> None:
         task_id = document["task_id"]
         if document["status"] in ENDED and task_id in self.promised:
+            # Once Redis has forgotten a task that runs again, SQL shows the end that it had before.
+            if document["finished_at"] <= self._ended_at.get(task_id, ""):
+                return
+            self._ended_at[task_id] = document["finished_at"]
             del self.promised[task_id]
             self._ended[task_id].set()
             self._outcomes[task_id] = document["status"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -168,7 +168,8 @@ async def test_whoever_comes_while_the_connection_is_being_made_is_heard(
     monkeypatch.setattr(module, "CONFIRM_SECONDS", 2.0)
     late_one, waiting = Watcher(), asyncio.Event()
     async with reading(own_server.url) as subscriptions, AsyncExitStack() as stack:
-        pool: Any = subscriptions._redis.connection_pool
+        client = subscriptions._client()
+        pool: Any = client.connection_pool
         get_connection = pool.get_connection
 
         async def slow_connection(*args: object, **options: object) -> object:
@@ -176,6 +177,7 @@ async def test_whoever_comes_while_the_connection_is_being_made_is_heard(
             return await get_connection()
 
         monkeypatch.setattr(pool, "get_connection", slow_connection)
+        monkeypatch.setattr(subscriptions, "_client", lambda: client)
         first = asyncio.create_task(stack.enter_async_context(subscriptions.listening(OWNER, Watcher())))
 
         async def connecting() -> bool:
@@ -203,6 +205,44 @@ async def test_a_confirmation_meant_for_somebody_who_has_left_is_made_good(own_s
         assert watcher.interruptions == 0
         subscriptions._hand_on({"type": "subscribe", "channel": channel})
         assert watcher.interruptions == 1
+
+
+async def test_who_comes_to_a_lost_connection_does_not_make_it_anew(
+    own_server: RedisServer, own_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py would: unseen by the reader, which may be reading from it. Found by chaos."""
+    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
+    watcher, opened = Watcher(), own_server_connections(own_redis)
+    async with reading(own_server.url) as subscriptions, subscriptions.listening(OWNER, watcher):
+        before = await opened()
+        assert subscriptions._pubsub is not None
+        connection: Any = subscriptions._pubsub.connection
+        connection._writer.transport.abort()
+        with pytest.raises(StoreUnavailable):
+            async with subscriptions.listening(OTHER, Watcher()):
+                pass
+
+        async def told() -> bool:
+            return watcher.interruptions == 1
+
+        await wait_until(told)
+        await publish(own_redis)
+
+        async def heard() -> bool:
+            return bool(watcher.tasks)
+
+        await wait_until(heard)
+        assert await opened() == before + 1
+
+
+def own_server_connections(redis: Redis) -> Callable[[], Awaitable[int]]:
+    """Return what tells how many connections Redis has been asked for so far."""
+
+    async def received() -> int:
+        stats: dict[str, Any] = await redis.info("stats")
+        return int(stats["total_connections_received"])
+
+    return received
 
 
 async def test_without_redis_listening_is_refused(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
