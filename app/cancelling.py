@@ -1,4 +1,4 @@
-"""Cancelling that takes effect: a task is cancelled again and again until it has ended.
+"""Cancelling that takes effect, and only where it was meant: a task is cancelled until it has ended.
 
 A cancellation can get lost in a library: `asyncio.wait_for` of Python 3.11, through which redis-py writes, drops one
 that comes in the moment in which its work is done (https://github.com/python/cpython/issues/86296). Who then waits for
@@ -21,3 +21,13 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()  # looked at, or asyncio would complain
+
+
+def is_cancelled() -> bool:
+    """Return whether anybody has cancelled the current task.
+
+    If not, a CancelledError in it is a library's: aiormq ends calls so when it gives up a connection whose peer has
+    been silent. Nobody looks at a task that ends with one.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from secrets import token_hex
 from typing import Any, Final
-from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -240,7 +240,7 @@ class Attempt:
     async def _release(self, *, charge: bool, wait: timedelta) -> bool:
         """Give the task back, with a copy of its message; False if its attempts are used up."""
         lease, envelope = self._lease, self._lease.envelope
-        copy_id = uuid4().hex
+        copy_id = token_hex(16)
         while True:
             await lease.confirm()
             try:

@@ -17,6 +17,7 @@ from app.broker.acknowledging import Acknowledger
 from app.broker.connection import BrokerConnection, open_channel
 from app.broker.delivery import Delivery
 from app.broker.publisher import Publisher
+from app.cancelling import is_cancelled
 from app.domain.errors import LonghaulError
 from app.observability.logging import get_log
 from app.settings import QueueSettings
@@ -80,7 +81,9 @@ class Consumer:
                 await self._consume()
             except ChannelNotFoundEntity:
                 log.warning("the queue is not declared: run `longhaul admin declare`", queue=self._queue)
-            except (AMQPError, OSError, RuntimeError) as error:
+            except (AMQPError, OSError, RuntimeError, asyncio.CancelledError) as error:
+                if is_cancelled():
+                    raise
                 log.warning("the consumer's channel was lost", queue=self._queue, error=type(error).__name__)
             await self._stop_or(asyncio.sleep(REOPEN_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from secrets import token_hex
 from typing import Final, TypeVar
-from uuid import uuid4
 
 from pydantic import ValidationError
 
@@ -171,7 +171,7 @@ class Execution:
 
     async def _claim(self, envelope: Envelope, letter: Letter) -> Claim:
         """Claim, and ask the archive in between where the claim says so."""
-        desk, copy_id = self._desk, uuid4().hex
+        desk, copy_id = self._desk, token_hex(16)
         checkpoint = desk.sealer.seal_json(envelope.checkpoint, task_id=envelope.task_id, action=envelope.action)
         asked: Ask | None = None
         while True:

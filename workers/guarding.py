@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from secrets import token_hex
 from typing import Final, TypeVar
-from uuid import uuid4
 
 from app.broker.delivery import Delivery
 from app.broker.publisher import Letter
@@ -43,7 +43,7 @@ class Guard:
         The copy finds a living lease and is parked again and again, or a dead one, and takes the task over.
         """
         async with self._changing:
-            envelope, copy_id = self._lease.envelope, uuid4().hex
+            envelope, copy_id = self._lease.envelope, token_hex(16)
             try:
                 await self._until_answered(
                     lambda: self._desk.tasks.hand_over(envelope.task_id, envelope.run, self._lease.token, copy_id)

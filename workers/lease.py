@@ -71,6 +71,7 @@ class Lease:
         self.interval = tasks.lease / timedelta(seconds=BEATS_PER_LEASE)
         """Seconds between two beats."""
         self._restoring = asyncio.Lock()
+        self._now = asyncio.get_running_loop().time
         self._good_until = self._now() + tasks.lease.total_seconds()
 
     def opened(self, checkpoint: bytes | None, envelope: Envelope) -> Any:
@@ -225,10 +226,6 @@ class Lease:
             log.warning("lease lost", held=held)
             self.lost.set()
         raise LeaseLost
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _nobody() -> None:

@@ -16,7 +16,6 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
-from app.broker.leaderless import delete_leaderless
 from app.domain.errors import ConfigurationError
 from app.observability.logging import get_log
 
@@ -53,7 +52,7 @@ def level_for(wait: timedelta) -> timedelta:
 
 
 async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> bool:
-    """Declare everything; what is there already stays as it is, unless it is of no use.
+    """Declare everything; what is there already stays as it is.
 
     Args:
         connection: With the right to configure.
@@ -66,8 +65,6 @@ async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> 
         ConfigurationError: Something of the same name but of another kind is there.
         ConnectionResetError: The connection was lost before it was safe.
     """
-    if not await is_marked(connection):
-        await delete_leaderless(connection, _names(queues))
     if await is_declared(connection, queues):
         return False
     try:
@@ -76,7 +73,7 @@ async def declare(connection: AbstractConnection, queues: Mapping[str, int]) -> 
     except ChannelPreconditionFailed as error:
         raise ConfigurationError(f"RabbitMQ has something else under one of our names: {error}") from error
     await asyncio.sleep(SETTLING_SECONDS)
-    if connection.is_closed:
+    if not connection.connected.is_set():
         raise ConnectionResetError("The broker went before what was declared was safe.")
     return True
 
@@ -108,7 +105,8 @@ async def _declare_all(channel: AbstractChannel, queues: Mapping[str, int]) -> N
         await (await channel.declare_queue(name, durable=True, arguments=arguments)).bind(exchange)
 
 
-def _names(queues: Iterable[str]) -> list[str]:
+def queue_names(queues: Iterable[str]) -> list[str]:
+    """Return the names of all queues: these work queues, and our own."""
     return [*queues, DEAD_QUEUE, BIRTH_QUEUE, WEBHOOK_QUEUE, *map(delay_name, DELAY_LEVELS)]
 
 
@@ -119,7 +117,7 @@ async def is_declared(connection: AbstractConnection, queues: Mapping[str, int])
     try:
         for name in exchanges:
             await channel.get_exchange(name, ensure=True)
-        for name in _names(queues):
+        for name in queue_names(queues):
             await channel.get_queue(name, ensure=True)
     except ChannelNotFoundEntity:
         return False  # the broker has closed the channel

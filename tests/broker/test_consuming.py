@@ -1,13 +1,21 @@
-"""What the broker has sent is taken as soon as the loop turns, however busy it is."""
+"""What the broker has sent is taken as soon as the loop turns, however busy it is; a queue is consumed on and on."""
 
 import asyncio
 import time
+from typing import Any
 
+import pytest
 from aiormq.abc import DeliveredMessage
 
 from app.broker.connection import open_channel
+from app.broker.delivery import Delivery
+from app.cancelling import cancel
+from app.settings import QueueSettings
 from tests.broker.conftest import Carrier, letter
 from tests.support.waiting import PATIENCE
+from workers import consumer as consuming
+from workers.consumer import Consumer
+from workers.pauses import Gate
 
 MESSAGES = 60
 TURNS = 12
@@ -46,3 +54,43 @@ async def test_a_busy_loop_takes_more_than_a_few_messages_a_turn(carrier: Carrie
         await all_taken.wait()
     await channel.close()
     assert taken[-1] <= TURNS, f"{taken[-1]} turns for {MESSAGES} messages"
+
+
+async def test_a_queue_is_consumed_on_when_its_connection_is_given_up(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiormq ends calls on it with CancelledError, and nobody was cancelled."""
+    tries = 0
+
+    async def first_given_up(*arguments: Any, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise asyncio.CancelledError
+        return await open_channel(*arguments, **options)
+
+    monkeypatch.setattr(consuming, "open_channel", first_given_up)
+    monkeypatch.setattr(consuming, "REOPEN_SECONDS", 0.01)
+    taken = asyncio.Event()
+
+    async def execute(delivery: Delivery) -> None:
+        delivery.acknowledge()
+        taken.set()
+
+    consumer = Consumer(
+        "work",
+        QueueSettings(prefetch=1, concurrency=1),
+        gate=Gate(),
+        connection=carrier.connection,
+        publisher=carrier.publisher,
+        execute=execute,
+        stopping=asyncio.Event(),
+    )
+    await carrier.publisher.publish(letter())
+    work = asyncio.create_task(consumer.run())
+    try:
+        async with asyncio.timeout(15 * PATIENCE):
+            await taken.wait()
+    finally:
+        await cancel(work)
+    assert work.cancelled(), "who is cancelled in earnest stops"

@@ -1,7 +1,6 @@
 """What is declared once at deployment, and what a starting service finds missing."""
 
 import pytest
-from aio_pika import Message
 
 from app.broker import topology
 from app.broker.connection import connect
@@ -63,44 +62,6 @@ async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_s
     own = (topology.DEAD_QUEUE, topology.BIRTH_QUEUE, topology.WEBHOOK_QUEUE)
     names = [*QUEUES, *own, *map(topology.delay_name, topology.DELAY_LEVELS)]
     assert sorted(listed) == sorted(f"{name}\tquorum\ttrue" for name in names)
-
-
-def leave_without_leader(rabbit: RabbitServer, vhost: str, queue: str) -> None:
-    """Do to a queue what a kill does to one declared a moment ago: its member starts anew, without an election."""
-    member = f"{{'{vhost}_{queue}', node()}}"
-    machine = f'#{{name => \'{vhost}_{queue}\', queue_resource => rabbit_misc:r(<<"{vhost}">>, queue, <<"{queue}">>)}}'
-    begun = rabbit.ctl(
-        "eval",
-        f"ra:force_delete_server(quorum_queues, {member}), "
-        f"ra:start_server(quorum_queues, '{vhost}_{queue}', {member}, {{module, rabbit_fifo, {machine}}}, [{member}]).",
-    )
-    assert begun.strip() == "ok"
-
-
-async def test_a_queue_without_a_leader_is_replaced_on_a_broker_that_was_emptied(rabbit_server: RabbitServer) -> None:
-    """RabbitMQ never confirms what is sent there, whatever is declared or restarted: found by chaos."""
-    url = own_vhost(rabbit_server)
-    async with await connect(url, name="test") as connection:
-        assert await topology.declare(connection, QUEUES)
-        leave_without_leader(rabbit_server, url.rpartition("/")[2], "delay.1s")
-        assert await topology.is_declared(connection, QUEUES), "it is there, and nobody can tell"
-        assert await topology.declare(connection, QUEUES), "it is declared anew"
-        async with await connection.channel(publisher_confirms=True) as channel:
-            exchange = await channel.get_exchange("delay.1s")
-            assert await exchange.publish(Message(b""), "work", timeout=5), "it confirms"
-
-
-async def test_what_waits_on_an_unmarked_broker_stays_there(rabbit_server: RabbitServer) -> None:
-    """Whether a queue answers is found out by taking a message and putting it back."""
-    async with await connect(own_vhost(rabbit_server), name="test") as connection:
-        assert await topology.declare(connection, QUEUES)
-        async with await connection.channel(publisher_confirms=True) as channel:
-            exchange = await channel.get_exchange(topology.WORK_EXCHANGE)
-            await exchange.publish(Message(b"a"), "work")
-            await exchange.publish(Message(b"b"), "work")
-            assert await topology.declare(connection, QUEUES) is False
-            queue = await channel.get_queue("work")
-            assert {(await queue.get(no_ack=True)).body for _ in range(2)} == {b"a", b"b"}
 
 
 async def test_a_broker_that_is_not_there_is_unavailable() -> None:

@@ -180,7 +180,8 @@ class Load:
         )
         if answer.code == httpx.codes.ACCEPTED:
             self.accepted += op == "submit"
-            if answer.body["status"] not in ENDED:
+            # Somebody else may have seen its end before this answer was read.
+            if answer.body["status"] not in ENDED and answer.body["task_id"] not in self._ended_at:
                 self._promise(answer.body["task_id"], began)
             if plan.is_calm:
                 self._calm[answer.body["task_id"]] = plan

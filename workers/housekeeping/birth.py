@@ -15,7 +15,8 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
 
 from app.broker.connection import BrokerConnection
-from app.broker.topology import BIRTH_QUEUE, declare, put_birth_mark, ready_counts
+from app.broker.leaderless import delete_leaderless
+from app.broker.topology import BIRTH_QUEUE, declare, put_birth_mark, queue_names, ready_counts
 from app.domain.errors import BrokerUnavailable
 from app.observability.logging import get_log
 from workers.housekeeping.redriver import Redriver
@@ -64,6 +65,7 @@ class Birth:
             if found is None or self._left is None or self._begun_over is not connection:
                 log.warning("RabbitMQ has been emptied; filling it again")
                 self._left, self._begun_over = None, connection
+                await delete_leaderless(connection, queue_names(self._depth_limits))
                 await declare(connection, self._depth_limits)
                 await asyncio.sleep(self._answered)
                 count, self._left = await self._redriver.redrive_everything()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from app.cancelling import is_cancelled
 from app.domain.errors import ConfigurationError, LonghaulError
 from app.observability.logging import get_log
 from app.store.leadership import Leadership
@@ -53,3 +54,7 @@ class Keeper:
                 raise
             except LonghaulError as error:
                 log.warning("a duty was put off", duty=type(duty).__name__, reason=error.detail)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                log.warning("a duty was put off", duty=type(duty).__name__, reason="Its connection was given up.")
