@@ -62,12 +62,16 @@ async def test_a_queue_is_consumed_on_when_its_connection_is_given_up(
     """aiormq ends calls on it with CancelledError, and nobody was cancelled."""
     tries = 0
 
+    async def given_up(**_: int) -> None:
+        raise asyncio.CancelledError
+
     async def first_given_up(*arguments: Any, **options: Any) -> Any:
         nonlocal tries
         tries += 1
+        channel = await open_channel(*arguments, **options)
         if tries == 1:
-            raise asyncio.CancelledError
-        return await open_channel(*arguments, **options)
+            monkeypatch.setattr(channel, "basic_qos", given_up)
+        return channel
 
     monkeypatch.setattr(consuming, "open_channel", first_given_up)
     monkeypatch.setattr(consuming, "REOPEN_SECONDS", 0.01)
