@@ -1,5 +1,7 @@
 """What is declared once at deployment, and what a starting service finds missing."""
 
+import asyncio
+
 import pytest
 
 from app.broker import topology
@@ -9,6 +11,7 @@ from stack.ports import free_port
 from stack.servers import RabbitServer
 from tests.broker.conftest import QUEUES
 from tests.support.service import own_vhost
+from tests.support.waiting import wait_until
 
 
 async def test_a_second_declaration_changes_nothing(declared_url: str) -> None:
@@ -54,6 +57,25 @@ async def test_a_queue_of_another_kind_under_our_name_is_a_configuration_error(r
             await channel.declare_queue("work", durable=True)  # a classic queue
         with pytest.raises(ConfigurationError):
             await topology.declare(connection, QUEUES)
+
+
+async def test_a_broker_that_goes_before_what_was_declared_is_safe_is_told(
+    rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "SETTLING_SECONDS", 3.0)  # the broker's own tool takes a second
+    url = own_vhost(rabbit_server)
+    async with await connect(url, name="test") as connection, await connect(url, name="looks on") as onlooker:
+        declaring = asyncio.create_task(topology.declare(connection, QUEUES))
+
+        async def declared() -> bool:
+            return await topology.is_declared(onlooker, QUEUES)
+
+        await wait_until(declared)
+        await asyncio.to_thread(
+            rabbit_server.ctl, "close_all_connections", "--vhost", url.rpartition("/")[2], "as if it had been killed"
+        )
+        with pytest.raises(ConnectionResetError):
+            await declaring
 
 
 async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_server: RabbitServer) -> None:
