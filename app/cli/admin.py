@@ -8,6 +8,8 @@ import typer
 from app.actions import load_catalogue
 from app.cli import dead, operations
 from app.cli.serve import ConfigOption
+from app.domain.errors import BrokerUnavailable
+from app.observability.causes import cause_of
 from app.settings import Settings, load_settings
 
 
@@ -41,7 +43,9 @@ def declare(
 
 
 async def _declare(settings: Settings, amqp_url: str, *, nobody_runs: bool) -> bool:
-    from app.archive.upgrading import upgrade  # noqa: PLC0415  # `longhaul --help` stays quick
+    from aio_pika.exceptions import AMQPError  # noqa: PLC0415  # `longhaul --help` stays quick
+
+    from app.archive.upgrading import upgrade  # noqa: PLC0415
     from app.broker import connection, topology  # noqa: PLC0415
     from app.resources import depth_limits, require_settings_of  # noqa: PLC0415
     from app.store.connection import open_redis  # noqa: PLC0415
@@ -51,9 +55,12 @@ async def _declare(settings: Settings, amqp_url: str, *, nobody_runs: bool) -> b
     require_settings_of(catalogue, settings)
     await upgrade(settings.archive_url.get_secret_value())
     async with await connection.connect(amqp_url, name="longhaul admin", tls=settings.tls) as opened:
-        new = await topology.declare(opened, depth_limits(settings, catalogue))
-        if new:
-            await topology.put_birth_mark(opened)
+        try:
+            new = await topology.declare(opened, depth_limits(settings, catalogue))
+            if new:
+                await topology.put_birth_mark(opened)
+        except (AMQPError, OSError, RuntimeError) as error:  # aiormq raises RuntimeError on a closed one
+            raise BrokerUnavailable(f"RabbitMQ did not take everything: {cause_of(error)}. Declare again.") from error
     if nobody_runs:
         async with open_redis(settings.redis_url.get_secret_value(), settings.tls) as redis:
             await Epochs(redis).count_as_old()

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import aio_pika
@@ -14,8 +15,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from app.broker import topology
 from app.broker.connection import connect
+from app.cli.admin import _declare
+from app.domain.errors import BrokerUnavailable
+from app.settings import Settings
 from stack.servers import RabbitServer, RedisServer
-from tests.support.service import api_environment, own_vhost
+from tests.support.service import api_environment, configuration, own_vhost
 
 FORBIDDEN: Final = (
     "ACL LIST",
@@ -227,3 +231,11 @@ async def test_the_api_may_publish_and_ask_for_depths(channel: AbstractChannel, 
     async with await connect(urls["api"], name="test") as connection:
         assert await topology.is_declared(connection, {"work": 10})
         assert (await topology.ready_counts(connection, ["work"]))["work"] >= 1
+
+
+async def test_declaring_as_somebody_who_may_not_is_one_line(
+    urls: dict[str, str], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = Settings.model_validate(configuration(redis_server.url, urls["api"], tmp_path, 1))
+    with pytest.raises(BrokerUnavailable, match="ACCESS_REFUSED"):
+        await _declare(settings, urls["api"], nobody_runs=False)
