@@ -29,6 +29,8 @@ CALM_SECONDS: Final = 40.0
 WINDOW, ENOUGH = 6, 4
 """Of so many looks in a row so many must see no more messages than tasks; a copy and its message may overlap."""
 WHOLE_SECONDS: Final = 240.0
+UNSEEN: Final = 2
+"""Callers learn late of ends: of the tasks that they take to be in flight, about half have ended already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ async def _under_faults(wanted: Wanted, load: Load, nemesis: Nemesis) -> None:
     await asyncio.sleep(WARMING_SECONDS)
     until = now() + wanted.seconds
     for step in schedule(wanted.seed, wanted.kinds, doubles=wanted.doubles):
-        await nemesis.carry_out(step, enough=IN_FLIGHT)
+        await nemesis.carry_out(step, enough=UNSEEN * IN_FLIGHT if wanted.is_long else IN_FLIGHT)
         if submitting.done():
             break
         if now() > until and (not wanted.is_long or _is_enough(nemesis, wanted) or now() > until + wanted.seconds / 2):
