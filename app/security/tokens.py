@@ -16,7 +16,6 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from jose import jwt
-from pydantic_core import to_json
 
 from app.domain.errors import Unauthorized, Unavailable
 from app.domain.task import Owner
@@ -178,8 +177,11 @@ class TaskTokenIssuer:
         return (signed + b"." + _base64url(signature)).decode()
 
 
+_COMPACT: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 def _encoded(part: Mapping[str, Any]) -> bytes:
-    return _base64url(to_json(part))
+    return _base64url(_COMPACT.encode(part).encode())
 
 
 def _base64url(raw: bytes) -> bytes:

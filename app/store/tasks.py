@@ -114,7 +114,7 @@ class TaskStore:
         kind, *rest = await self._scripts["create"](
             envelope.task_id,
             order_fields(envelope, sealed),
-            nonce=envelope.message_id,
+            nonce=token_hex(16),
             lease=self._lease,
             message=envelope.message_id,
             keyed=int(envelope.fingerprint is not None),
@@ -178,7 +178,7 @@ class TaskStore:
         """
         kind, *rest = await self._scripts["queued"](
             envelope.task_id,
-            nonce=envelope.message_id,
+            nonce=token_hex(16),
             lease=self._lease,
             run=envelope.run,
             message=envelope.message_id,

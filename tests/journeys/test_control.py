@@ -76,6 +76,7 @@ async def test_a_running_task_is_stopped(
     """On the loop or in a process; whoever ignores being asked is not waited for longer than the grace."""
     task_id = await stage.submit(caller, action, steps=2, seconds=15, stubborn=stubborn)
     await stage.begun(task_id)
+    await stage.until(caller, task_id, message="step 0")  # its report is a change of its own
     asked = await cancel(caller, task_id)
     assert (asked.status_code, asked.json()["status"], asked.json()["cancel_requested"]) == (202, "PROCESSING", True)
     again = await cancel(caller, task_id)
