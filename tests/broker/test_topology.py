@@ -1,6 +1,7 @@
 """What is declared once at deployment, and what a starting service finds missing."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,20 +63,20 @@ async def test_a_queue_of_another_kind_under_our_name_is_a_configuration_error(r
 async def test_a_broker_that_goes_before_what_was_declared_is_safe_is_told(
     rabbit_server: RabbitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topology, "SETTLING_SECONDS", 3.0)  # the broker's own tool takes a second
     url = own_vhost(rabbit_server)
-    async with await connect(url, name="test") as connection, await connect(url, name="looks on") as onlooker:
-        declaring = asyncio.create_task(topology.declare(connection, QUEUES))
+    vhost = url.rpartition("/")[2]
+    async with await connect(url, name="test") as connection:
 
-        async def declared() -> bool:
-            return await topology.is_declared(onlooker, QUEUES)
+        async def lost() -> bool:
+            return not connection.connected.is_set()
 
-        await wait_until(declared)
-        await asyncio.to_thread(
-            rabbit_server.ctl, "close_all_connections", "--vhost", url.rpartition("/")[2], "as if it had been killed"
-        )
+        async def settle(_: float) -> None:
+            await asyncio.to_thread(rabbit_server.ctl, "close_all_connections", "--vhost", vhost, "as if it was killed")
+            await wait_until(lost)
+
+        monkeypatch.setattr(topology, "asyncio", SimpleNamespace(sleep=settle))
         with pytest.raises(ConnectionResetError):
-            await declaring
+            await topology.declare(connection, QUEUES)
 
 
 async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_server: RabbitServer) -> None:
