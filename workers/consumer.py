@@ -82,7 +82,7 @@ class Consumer:
             except ChannelNotFoundEntity:
                 log.warning("the queue is not declared: run `longhaul admin declare`", queue=self._queue)
             except (AMQPError, OSError, RuntimeError, asyncio.CancelledError) as error:
-                if is_cancelled():
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 log.warning("the consumer's channel was lost", queue=self._queue, error=type(error).__name__)
             await self._stop_or(asyncio.sleep(REOPEN_SECONDS * random.uniform(0.5, 1.5)))  # noqa: S311

@@ -14,10 +14,10 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from app.broker.connection import CONNECT_SECONDS
 from app.broker.topology import is_marked
 from app.observability.logging import get_log
 
-CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 5.0
 """How long a queue may take to answer; one without a leader takes 65 s, and closes the connection."""
 CLOSE_SECONDS: Final = 1.0

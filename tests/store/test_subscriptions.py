@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -72,6 +72,12 @@ async def channels(redis: Redis) -> set[str]:
 async def subscribers(redis: Redis) -> int:
     """Return how many connections are subscribed to anything."""
     return len(await redis.client_list(_type="pubsub"))
+
+
+async def connections_made(redis: Redis) -> int:
+    """Return how many connections Redis has been asked for so far."""
+    stats: dict[str, Any] = await redis.info("stats")
+    return int(stats["total_connections_received"])
 
 
 async def test_what_is_published_inside_of_the_block_is_heard(own_server: RedisServer, own_redis: Redis) -> None:
@@ -212,9 +218,9 @@ async def test_who_comes_to_a_lost_connection_does_not_make_it_anew(
 ) -> None:
     """As redis-py would: unseen by the reader, which may be reading from it. Found by chaos."""
     monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
-    watcher, opened = Watcher(), own_server_connections(own_redis)
+    watcher = Watcher()
     async with reading(own_server.url) as subscriptions, subscriptions.listening(OWNER, watcher):
-        before = await opened()
+        before = await connections_made(own_redis)
         assert subscriptions._pubsub is not None
         connection: Any = subscriptions._pubsub.connection
         connection._writer.transport.abort()
@@ -232,17 +238,7 @@ async def test_who_comes_to_a_lost_connection_does_not_make_it_anew(
             return bool(watcher.tasks)
 
         await wait_until(heard)
-        assert await opened() == before + 1
-
-
-def own_server_connections(redis: Redis) -> Callable[[], Awaitable[int]]:
-    """Return what tells how many connections Redis has been asked for so far."""
-
-    async def received() -> int:
-        stats: dict[str, Any] = await redis.info("stats")
-        return int(stats["total_connections_received"])
-
-    return received
+        assert await connections_made(own_redis) == before + 1
 
 
 async def test_without_redis_listening_is_refused(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
