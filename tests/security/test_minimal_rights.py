@@ -66,12 +66,18 @@ class Usage:
                 return
             address = f"{seen['client_address']}:{seen['client_port']}"
             if address not in self._users:
-                self._users |= {client["addr"]: client["user"] for client in await self._operator.client_list()}
+                await self._ask_for(address)
             used = self.used[self._users.get(address, "")]
             name = words[0].lower()
             used.add(f"{name}|{words[1].lower()}" if name == "script" else name)
             if name == "evalsha":
                 used |= self._scripts[words[1]]
+
+    async def _ask_for(self, address: str) -> None:
+        """Learn whose this address is, and the others' too, but of those who have yet to say who they are."""
+        for client in await self._operator.client_list():
+            if client["addr"] == address or client["user"] != "default":
+                self._users[client["addr"]] = client["user"]
 
 
 async def granted(operator: Redis, user: str) -> set[str]:
