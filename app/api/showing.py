@@ -5,10 +5,11 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.domain.task import StatusDocument, Task
+from app.domain.task import Task, document_of
 from app.domain.webhook import WebhookSummary
 
 RETRY_AFTER_SECONDS: Final = 5
@@ -29,8 +30,7 @@ class Documents:
         known = self._written.get(id(task))
         if known is not None and webhook is None:  # the object is kept with its text: nothing else can have its id
             return known[1]
-        shown = StatusDocument.of(task, public_url=self._public_url, webhook=webhook)
-        text = shown.model_dump_json(exclude_none=True)
+        text = to_json(document_of(task, public_url=self._public_url, webhook=webhook)).decode()
         if webhook is not None:
             return text
         self._written[id(task)] = (task, text)
@@ -39,15 +39,9 @@ class Documents:
         return text
 
 
-def document(task: Task, *, public_url: str, webhook: WebhookSummary | None = None) -> dict[str, Any]:
-    """Return the status document as JSON values."""
-    return StatusDocument.of(task, public_url=public_url, webhook=webhook).model_dump(mode="json", exclude_none=True)
-
-
 def document_with_token(task: Task, task_token: str, *, public_url: str) -> str:
     """Return the status document with a task token, as JSON text."""
-    text = StatusDocument.of(task, public_url=public_url).model_dump_json(exclude_none=True)
-    return f'{text[:-1]},"task_token":"{task_token}"}}'  # of a token's characters JSON escapes none (RFC 7515)
+    return to_json(document_of(task, public_url=public_url) | {"task_token": task_token}).decode()
 
 
 def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
@@ -141,62 +141,76 @@ class StatusDocument(BaseModel):
     links: dict[str, Link]
 
     @classmethod
-    def of(cls, task: Task, *, public_url: str, webhook: WebhookSummary | None = None) -> "StatusDocument":
-        """Show a task.
-
-        Args:
-            task: What the store or the archive knows.
-            public_url: The service's address as callers reach it, without a trailing slash.
-            webhook: How far its webhook has come, if that was asked.
-        """
-        path = f"/v1/workload/{task.id}"
-        links = {
-            "self": Link(href=status_path(task.id)),
-            "events": Link(href=f"{path}/events"),
-            "logs": Link(href=f"{path}/logs"),
-        }
-        file = task.result if task.status is TaskStatus.COMPLETED else None
-        if not task.status.is_terminal or task.status is TaskStatus.CANCELLED:
-            links["cancel"] = Link(href=f"{path}/cancel")
-        if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
-            links["retry"] = Link(href=f"{path}/retry")
-        if file:
-            links["result"] = Link(href=f"{path}/result")
-        return cls(
-            task_id=task.id,
-            action=task.action,
-            status=task.status,
-            progress=task.progress,
-            message=task.message,
-            seq=task.seq,
-            attempt=task.attempt,
-            max_attempts=task.max_attempts,
-            created_at=task.created_at,
-            started_at=task.started_at,
-            finished_at=task.finished_at,
-            expires_at=task.expires_at if file else None,
-            next_attempt_at=task.next_attempt_at if task.status is TaskStatus.PENDING else None,
-            labels=list(task.labels),
-            cancel_requested=task.cancel_requested or None,
-            queue=QueueDescription(name=task.queue) if task.status is TaskStatus.PENDING else None,
-            result_url=f"{public_url}{path}/result" if file else None,
-            result=file
-            and ResultDescription(
-                size=file.size, content_type=file.content_type, filename=file.filename, sha256=file.sha256
-            ),
-            error=task.error,
-            webhook=_webhook(task, webhook),
-            links=links,
-        )
+    def of(cls, task: Task, *, public_url: str) -> "StatusDocument":
+        """Return the document of a task, as `document_of` writes it."""
+        return cls.model_validate(document_of(task, public_url=public_url))
 
 
-def _webhook(task: Task, known: WebhookSummary | None) -> WebhookDescription | None:
-    if not task.has_callback:
-        return None
-    shown = known or WebhookSummary(WebhookState.DUE if task.status.is_terminal else WebhookState.WAITING)
-    return WebhookDescription(state=shown.state, attempts=shown.attempts, next_attempt_at=shown.next_attempt_at)
+def document_of(task: Task, *, public_url: str, webhook: WebhookSummary | None = None) -> dict[str, Any]:
+    """Return a task's status document as JSON values; each answer has one, so no model is made for it first.
+
+    Args:
+        task: What the store or the archive knows.
+        public_url: The service's address as callers reach it, without a trailing slash.
+        webhook: How far its webhook has come, if that was asked.
+    """
+    task_id, status = str(task.id), task.status
+    path = f"/v1/workload/{task_id}"
+    is_pending = status is TaskStatus.PENDING
+    file = task.result if status is TaskStatus.COMPLETED else None
+    links = {"self": {"href": status_path(task_id)}}
+    links |= {name: {"href": f"{path}/{name}"} for name in _places(status, has_file=file is not None)}
+    document = {
+        "task_id": task_id,
+        "action": task.action,
+        "status": str(status),
+        "progress": task.progress,
+        "message": task.message,
+        "seq": task.seq,
+        "attempt": task.attempt,
+        "max_attempts": task.max_attempts,
+        "created_at": rfc3339(task.created_at),
+        "started_at": task.started_at and rfc3339(task.started_at),
+        "finished_at": task.finished_at and rfc3339(task.finished_at),
+        "expires_at": rfc3339(task.expires_at) if file and task.expires_at else None,
+        "next_attempt_at": rfc3339(task.next_attempt_at) if is_pending and task.next_attempt_at else None,
+        "labels": list(task.labels),
+        "cancel_requested": task.cancel_requested or None,
+        "queue": {"name": task.queue} if is_pending else None,
+        "result_url": f"{public_url}{path}/result" if file else None,
+        "result": file
+        and {
+            "size": file.size,
+            "content_type": file.content_type,
+            "filename": file.filename,
+            "sha256": file.sha256,
+        },
+        "error": task.error and task.error.model_dump(mode="json", exclude_none=True),
+        "webhook": _webhook(task, webhook) if task.has_callback else None,
+        "links": links,
+    }
+    return {name: value for name, value in document.items() if value is not None}
 
 
-def status_path(task_id: UUID) -> str:
+@cache
+def _places(status: TaskStatus, *, has_file: bool) -> tuple[str, ...]:
+    """Return where one can go on from a task, below its own path."""
+    found = ["events", "logs"]
+    if not status.is_terminal or status is TaskStatus.CANCELLED:
+        found.append("cancel")
+    if status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+        found.append("retry")
+    if has_file:
+        found.append("result")
+    return tuple(found)
+
+
+def _webhook(task: Task, known: WebhookSummary | None) -> dict[str, Any]:
+    summary = known or WebhookSummary(WebhookState.DUE if task.status.is_terminal else WebhookState.WAITING)
+    shown = {"state": str(summary.state), "attempts": summary.attempts}
+    return shown | ({"next_attempt_at": rfc3339(summary.next_attempt_at)} if summary.next_attempt_at else {})
+
+
+def status_path(task_id: UUID | str) -> str:
     """Return the path at which a task's status is read."""
     return f"/v1/workload/status/{task_id}"

@@ -6,7 +6,9 @@ from uuid import UUID
 import pytest
 
 from app.domain.lifecycle import TaskStatus
-from app.domain.task import ResultFile, StatusDocument, Task, rfc3339
+from app.domain.problem import Problem
+from app.domain.task import ResultFile, StatusDocument, Task, document_of, rfc3339
+from app.domain.webhook import WebhookState, WebhookSummary
 
 TASK_ID = UUID("550e8400-e29b-41d4-a716-446655440000")
 MOMENT = datetime(2026, 11, 24, 20, 15, 30, 125_999, tzinfo=UTC)
@@ -37,9 +39,22 @@ def test_times_are_utc_with_milliseconds_and_z(moment: datetime, text: str) -> N
     assert rfc3339(moment) == text
 
 
-def shown(one: Task) -> dict[str, object]:
+def shown(one: Task, webhook: WebhookSummary | None = None) -> dict[str, object]:
     """Return the document as JSON values, without what is absent."""
-    return StatusDocument.of(one, public_url="https://example.org").model_dump(mode="json", exclude_none=True)
+    return document_of(one, public_url="https://example.org", webhook=webhook)
+
+
+@pytest.mark.parametrize("status", TaskStatus)
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_document_is_what_its_schema_says(status: TaskStatus, is_full: bool) -> None:
+    error = Problem(type="urn:x", title="X", status=500, detail="It broke.")
+    moments = dict.fromkeys(("started_at", "finished_at", "expires_at", "next_attempt_at"), MOMENT)
+    full = {**moments, "message": 'half "way"', "result": FILE, "error": error, "cancel_requested": True}
+    one = task(status, **(full | {"has_callback": True} if is_full else {}))
+    for webhook in (None, WebhookSummary(WebhookState.DUE, 2, MOMENT)):
+        document = shown(one, webhook)
+        assert StatusDocument.model_validate(document).model_dump(mode="json", exclude_none=True) == document
+        assert list(document) == [name for name in StatusDocument.model_fields if name in document]
 
 
 def test_only_a_pending_task_waits_in_a_queue() -> None:

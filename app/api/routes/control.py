@@ -9,8 +9,8 @@ from starlette.responses import Response
 from app.api.bodies import require_json_accepted
 from app.api.dependencies import UUID_TEXT, Configuration, ControlService, Submitter, TaskId
 from app.api.documents import problems
-from app.api.showing import document, json_response
-from app.domain.task import StatusDocument, status_path
+from app.api.showing import json_response
+from app.domain.task import StatusDocument, document_of, status_path
 
 
 class _TaskIdConvertor(Convertor[str]):
@@ -46,7 +46,7 @@ async def cancel(
     """Ask a task to stop, again and again if need be. A waiting one never runs; a running one is given a grace."""
     require_json_accepted(request)
     task = await control.cancel(task_id, principal=caller)
-    return json_response(document(task, public_url=settings.public_url), 202)
+    return json_response(document_of(task, public_url=settings.public_url), 202)
 
 
 @router.post(
@@ -66,7 +66,7 @@ async def retry(
     require_json_accepted(request)
     task = await control.retry(task_id, principal=caller, request_id=request.state.request_id)
     headers = {"Location": status_path(task.id)}
-    return json_response(document(task, public_url=settings.public_url), 202, headers=headers)
+    return json_response(document_of(task, public_url=settings.public_url), 202, headers=headers)
 
 
 @router.delete(

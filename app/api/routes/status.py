@@ -15,10 +15,10 @@ from app.api.direct import DirectRoute
 from app.api.documents import LIST_PARAMETERS, STATUS_PARAMETERS, problems
 from app.api.preferences import applied, wait_seconds
 from app.api.queries import DEFAULT_LIMIT, Query, page_limit
-from app.api.showing import CACHE_HEADERS, document, etag_of, json_response, matches, status_response
+from app.api.showing import CACHE_HEADERS, etag_of, json_response, matches, status_response
 from app.api.waiting import while_connected
 from app.domain.lifecycle import TaskStatus
-from app.domain.task import StatusDocument, Task
+from app.domain.task import StatusDocument, Task, document_of
 from app.service.status import Filter
 
 PARAMETERS: Final = frozenset({"status", "action", "label", "created_after", "created_before", "limit", "cursor"})
@@ -98,7 +98,7 @@ async def list_tasks(request: Request, caller: Reader, statuses: StatusService, 
     webhooks = await asyncio.gather(*map(statuses.webhook, page.tasks))
     shown: dict[str, Any] = {
         "items": [
-            document(task, public_url=settings.public_url, webhook=webhook)
+            document_of(task, public_url=settings.public_url, webhook=webhook)
             for task, webhook in zip(page.tasks, webhooks, strict=True)
         ]
     }
