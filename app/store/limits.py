@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from secrets import token_hex
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +24,7 @@ from app.store.batching import RoundTrips
 from app.store.keys import ACTIVE_PATTERN, owner_active_key, owner_id, owner_of_key, owner_rate_key, owner_tasks_key
 from app.store.listing import LIST_TTL
 from app.store.lua import LoadedText, text_of
+from app.store.nonces import Nonces
 
 QUOTA_RETRY_SECONDS: Final = 5
 """After how long it is worth asking again whether one of one's own tasks has ended."""
@@ -56,6 +56,7 @@ class OwnerLimits:
         self._window = window
         self._active_tasks = active_tasks
         self._trips = RoundTrips.of(redis)
+        self._nonces = Nonces()
         self._admit = LoadedText(redis, text_of("admit"))
 
     async def admit(self, envelope: Envelope) -> Admission:
@@ -71,7 +72,7 @@ class OwnerLimits:
             [owner_rate_key(owner), owner_active_key(owner), owner_tasks_key(owner)],
             [
                 str(envelope.task_id),
-                token_hex(16),
+                self._nonces.next(),
                 envelope.created_at,
                 self._quota,
                 span_milliseconds(self._window),

@@ -6,8 +6,8 @@ checkpoints come and go sealed: the store never sees a key.
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from secrets import token_hex
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
@@ -21,11 +21,13 @@ from app.domain.task import Task
 from app.store.batching import RoundTrips
 from app.store.keys import PUBLIC_FIELDS, live_key, shard_of, task_key
 from app.store.lua import Script
+from app.store.nonces import Nonces
 from app.store.records import (
     Values,
     end_fields,
     flat,
     order_fields,
+    pending_task,
     row_fields,
     task_from,
     visible_task,
@@ -100,6 +102,7 @@ class TaskStore:
         self.lease = lease
         self._lease = span_milliseconds(lease)
         self._status_ttl = span_milliseconds(status_ttl)
+        self._nonces = Nonces()
         self._scripts = {name: Script(redis, name) for name in SCRIPTS}
 
     # --- submission
@@ -114,7 +117,7 @@ class TaskStore:
         kind, *rest = await self._scripts["create"](
             envelope.task_id,
             order_fields(envelope, sealed),
-            nonce=token_hex(16),
+            nonce=self._nonces.next(),
             lease=self._lease,
             message=envelope.message_id,
             keyed=int(envelope.fingerprint is not None),
@@ -149,7 +152,7 @@ class TaskStore:
         kind, *rest = await self._scripts["rerun"](
             envelope.task_id,
             fields,
-            nonce=token_hex(16),
+            nonce=self._nonces.next(),
             lease=self._lease,
             message=envelope.message_id,
             run=envelope.run,
@@ -178,13 +181,15 @@ class TaskStore:
         """
         kind, *rest = await self._scripts["queued"](
             envelope.task_id,
-            nonce=token_hex(16),
+            nonce=self._nonces.next(),
             lease=self._lease,
             run=envelope.run,
             message=envelope.message_id,
             epoch=epoch,
         )
         match kind:
+            case b"QUEUED":
+                return pending_task(envelope, seq=int(rest[0]))
             case b"ALIVE":
                 return task_from(envelope.task_id, rest[0])
             case b"FORGOTTEN":
@@ -238,7 +243,7 @@ class TaskStore:
             envelope.task_id,
             # Nothing is made from the message before the archive has been asked about it.
             order_fields(envelope, sealed, checkpoint) if asked else (),
-            nonce=token_hex(16),
+            nonce=self._nonces.next(),
             lease=self._lease,
             run=envelope.run,
             message=envelope.message_id,
@@ -328,7 +333,7 @@ class TaskStore:
         reply = await self._scripts["restore"](
             envelope.task_id,
             [*order_fields(envelope, sealed, checkpoint), *shown],
-            nonce=token_hex(16),
+            nonce=self._nonces.next(),
             lease=self._lease,
             run=envelope.run,
             token=token,
@@ -408,7 +413,7 @@ class TaskStore:
             own=own,
             ttl=self._status_ttl,
         )
-        return task_from(ended.id, rest[0]) if kind == b"SETTLED" else None
+        return replace(ended, seq=int(rest[0])) if kind == b"SETTLED" else None
 
     async def cancel(self, task_id: UUID) -> Waiting | Task | None:
         """Ask a task to stop.
@@ -459,7 +464,7 @@ class TaskStore:
         """
         kind, *rest = await self._scripts["redrive"](
             task_id,
-            nonce=token_hex(16),
+            nonce=self._nonces.next(),
             lease=self._lease,
             copy=copy_id,
             all=int(everything),

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
+from app.domain.envelope import Callback
 from app.domain.lifecycle import TaskStatus
+from app.domain.moments import moment
 from app.domain.task import Task
 from app.store.replies import Created, Deleted, Exists, Young
 from app.store.tasks import CREATED_TTL, TOMBSTONE_TTL
@@ -10,7 +12,7 @@ from tests.store.cast import sealed
 from tests.store.conftest import Desk, order
 from tests.store.ended import ended_task
 from tests.store.scripts import LEASE, STATUS_TTL
-from tests.store.stage import TASK_ID
+from tests.store.stage import BEGINNING, TASK_ID
 
 MS = timedelta(milliseconds=1)
 
@@ -30,6 +32,29 @@ async def test_a_promised_task_is_seen_and_stays(desk: Desk) -> None:
     assert (task.status, task.labels) == (TaskStatus.PENDING, ("größe", "☂"))
     assert await desk.ttl() is None
     assert await desk.is_live()
+
+
+async def test_what_a_promise_answers_is_what_everybody_reads(desk: Desk) -> None:
+    """It is not read back, but made from the order."""
+    callback = Callback(url="https://x.example/", events=("completed",))
+    whole = order(labels=("a",), not_before=BEGINNING + 9, timeout_seconds=7, fingerprint="f", callback=callback)
+    assert await desk.promised(whole) == await desk.store.find(TASK_ID)
+    await desk.claim(whole)
+    await desk.store.settle(ended_task())
+    again = order("m2", run=2, attempt=1, checkpoint_progress=40, callback=callback)
+    created = await desk.store.rerun(again, sealed(again), b"\xff", ended_task())
+    assert isinstance(created, Created)
+    assert await desk.store.queued(again, created.epoch) == await desk.store.find(TASK_ID)
+
+
+async def test_whoever_is_confirmed_first_answers_with_the_task_that_another_request_made(desk: Desk) -> None:
+    first, second = order("m1", fingerprint="f"), order("m2", fingerprint="f", created_at=BEGINNING + 5)
+    created = await desk.created(first)
+    await desk.store.create(second, sealed(second))
+    task = await desk.store.queued(second, created.epoch)
+    assert isinstance(task, Task)
+    assert task.created_at == moment(first.created_at)
+    assert task == await desk.store.find(TASK_ID)
 
 
 async def test_a_task_that_has_not_changed_is_not_read_anew(desk: Desk) -> None:

@@ -47,7 +47,7 @@ local function change(jump, ...)
   redis.call('HSET', TASK, 'seq', whole(seq), ...)
   local values = document()
   redis.call('PUBLISH', CHANNEL .. values[1], cjson.encode({TASK, values}))
-  return values
+  return values, whole(seq)
 end
 
 -- The shard's epoch, made by whoever misses it: its id, and for how many ms it is younger than a lease.

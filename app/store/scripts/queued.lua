@@ -1,6 +1,7 @@
 -- queued: the broker has confirmed the message; from here on the task is promised, and seen.
 -- nonce, lease   run   message: id of the confirmed one   epoch: the one in which the request began
--- replies {'ALIVE', document}   PENDING by this call, or further on already
+-- replies {'QUEUED', seq}       PENDING by this call, as the request made it
+--       | {'ALIVE', document}   PENDING as another request with the same key made it, or further on already
 --       | {'FORGOTTEN'}
 --       | {'MISSING'}           no such task, an aborted one, or another epoch's: the confirmed message will rebuild it
 local id = epoch()
@@ -20,4 +21,5 @@ end
 redis.call('PERSIST', TASK)
 redis.call('HDEL', TASK, 'ended_as', 'finished_at', 'expires_at', 'result', 'error', 'message', 'cancel', 'started_at')
 published()
-return {'ALIVE', change(false, 'status', 'PENDING', 'guard', A.message, 'progress', number_of('checkpoint_progress'))}
+local values, seq = change(false, 'status', 'PENDING', 'guard', A.message, 'progress', number_of('checkpoint_progress'))
+return guard == A.message and {'QUEUED', seq} or {'ALIVE', values}

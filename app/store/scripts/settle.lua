@@ -1,7 +1,7 @@
 -- settle: the end of a run, as its row in SQL has it, whatever token is there. Changes a hash that is there, makes none.
 -- run, status, seq: of the row   ttl: how long Redis shows it, ms   -- field, value, … (the row's document)
 -- own: '' or the id of the message for which the caller has made the hash: a `created` of its own becomes that end, too
--- replies {'SETTLED', document} | {'OTHER'} (a later run, a deleted task, or another's `created`) | {'MISSING'}
+-- replies {'SETTLED', seq} | {'OTHER'} (a later run, a deleted task, or another's `created`) | {'MISSING'}
 local status, run, guard = get('status', 'run', 'guard')
 if not status then
   return {'MISSING'}
@@ -15,7 +15,7 @@ if (status == 'created' or status == 'aborted') and guard ~= A.own then
 end
 redis.call('ZREM', LIVE, ID)
 if status == A.status and run == A.run then
-  return {'SETTLED', document()}
+  return {'SETTLED', whole(number_of('seq'))}
 end
 -- The row's seq leaves room for changes since it was chosen; should they have been more, rising matters more. But what
 -- nobody has seen has no seq to rise above: SQL shows the row's own again, once Redis holds the task no more.
@@ -23,4 +23,5 @@ local seen = (status == 'created' or status == 'aborted') and 0 or number_of('se
 anew(math.max(seen, tonumber(A.seq) - 1))
 redis.call('PEXPIRE', TASK, A.ttl)
 redis.call('PEXPIRE', LOGS, A.ttl)
-return {'SETTLED', change(false, 'status', A.status)}
+local _, seq = change(false, 'status', A.status)
+return {'SETTLED', seq}

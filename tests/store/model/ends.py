@@ -13,11 +13,12 @@ def settle(s: Shard, a: Arguments) -> Reply:
         return ["OTHER"]
     s.live = None
     if s.run == a.number("run") and s.status == a.text("status"):
-        return ["SETTLED", s.document()]
+        return ["SETTLED", str(s.number("seq"))]
     seen = 0 if s.status in ("created", "aborted") else s.number("seq")
     s.make_anew(a.fields, seq=max(seen, a.number("seq") - 1))
     s.ttl = a.number("ttl")
-    return ["SETTLED", s.change(status=a["status"])]
+    s.change(status=a["status"])
+    return ["SETTLED", str(s.number("seq"))]
 
 
 def cancel(s: Shard, a: Arguments) -> Reply:

@@ -55,7 +55,9 @@ def queued(s: Shard, a: Arguments) -> Reply:
     s.ttl = None
     s.remove((*OLD_END, "message"))
     s.confirmed()
-    return ["ALIVE", s.change(status="PENDING", guard=a["message"], progress=s.number("checkpoint_progress"))]
+    own = s.hash["guard"] == a["message"]
+    document = s.change(status="PENDING", guard=a["message"], progress=s.number("checkpoint_progress"))
+    return ["QUEUED", str(s.number("seq"))] if own else ["ALIVE", document]
 
 
 def abort(s: Shard, a: Arguments) -> Reply:
