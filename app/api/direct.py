@@ -6,7 +6,6 @@ routes of FastAPI's, so that their OpenAPI comes from the same signature as ever
 """
 
 from collections.abc import Callable, Coroutine, Iterable
-from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -45,10 +44,14 @@ class Fields(Headers):
 class DirectRequest(Request):
     """A request whose header fields are asked for many times."""
 
-    @cached_property
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self._fields = Fields(scope["headers"])
+
+    @property
     def headers(self) -> Headers:
         """Its header fields."""
-        return Fields(self.scope["headers"])
+        return self._fields
 
 
 Ask = Callable[[Request], Coroutine[Any, Any, Any]]

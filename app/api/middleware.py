@@ -2,8 +2,8 @@
 
 import re
 import time
+from secrets import token_hex
 from typing import Final
-from uuid import uuid4
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,38 +46,53 @@ class RequestContext:
         inner = dict(scope, method="GET") if is_head else dict(scope)
         inner["state"] = {**scope.get("state", {}), "request_id": request_id, "is_head": is_head}
         began = time.perf_counter()
-        status = 0
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "websocket.close" and status == 0:
-                # The router's word for an unknown path: our own routes accept every handshake.
-                await problem_response(NoSuchPath(), scope, request_id=request_id)(scope, receive, send_with_id)
-                return
-            if message["type"] in ANSWERS:
-                status = message.get("status", 101)
-                headers = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-                if message["type"] == "http.response.start":
-                    there = {name for name, _ in headers}
-                    headers += [field for field in _SECURITY_HEADERS if field[0] not in there]
-                message["headers"] = headers
-            await send(message)
-
+        answer = _Answer(scope, receive, send, request_id)
         try:
-            await self._app(inner, receive, send_with_id)
+            await self._app(inner, receive, answer.send)
         except ClientDisconnect:
             log.info("the caller went away before its request was complete")
         except Exception:  # the edge: logged once, and shown to nobody
             log.exception("a request failed", path=scope["path"])
-            if status == 0:
+            if answer.status == 0:
                 response = problem_response(LonghaulError(), scope, request_id=request_id)
-                await response(inner, receive, send_with_id)
+                await response(inner, receive, answer.send)
         finally:
             elapsed = round((time.perf_counter() - began) * 1000, 1)
-            log.info("answered", method=scope.get("method", "WS"), path=scope["path"], status=status, ms=elapsed)
+            method, path = scope.get("method", "WS"), scope["path"]
+            log.info("answered", method=method, path=path, status=answer.status, ms=elapsed)
+
+
+class _Answer:
+    """What is sent in answer to one request: its id and the security headers are added, its status is seen."""
+
+    __slots__ = ("_receive", "_request_id", "_scope", "_send", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Send a part of it."""
+        kind = message["type"]
+        if kind == "websocket.close" and self.status == 0:
+            # The router's word for an unknown path: our own routes accept every handshake.
+            response = problem_response(NoSuchPath(), self._scope, request_id=self._request_id)
+            await response(self._scope, self._receive, self.send)
+            return
+        if kind in ANSWERS:
+            self.status = message.get("status", 101)
+            headers = [*message.get("headers", ()), (b"x-request-id", self._request_id.encode())]
+            if kind == "http.response.start":
+                there = {name for name, _ in headers}
+                headers += [field for field in _SECURITY_HEADERS if field[0] not in there]
+            message["headers"] = headers
+        await self._send(message)
 
 
 def _request_id(sent: list[bytes]) -> str:
     if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
         return sent[0].decode()
-    return uuid4().hex
+    return token_hex(16)

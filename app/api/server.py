@@ -6,15 +6,15 @@
   written has left. It is given some seconds, and then the connection is cut.
 """
 
-import asyncio
+import re
 import resource
 import socket
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import OPEN
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from asyncio.transports import BaseTransport
 
     from fastapi import FastAPI
+    from uvicorn._types import ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
 
     from app.settings import ApiSettings
 
@@ -38,6 +39,8 @@ MAX_UNFINISHED: Final = 65_536
 BUFFER_BYTES: Final = 32 * 1024
 """Of what a WebSocket's peer has not taken yet, before we wait for it; the kernel holds more."""
 CUT_SECONDS: Final = 10.0
+NOT_IN_A_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Beyond CR and LF, which are counted: what would end a field where nobody has ended it (RFC 9110, section 5.5)."""
 KEEP_ALIVE_SECONDS: Final = 75
 """How long an idle connection stays open: longer than its client keeps it (httpx 5 s, nginx and most balancers 60 s).
 
@@ -46,41 +49,56 @@ it was done.
 """
 
 
-class OneWrite:
-    """Where one response is written to: its head waits for the body, for a turn of the loop at most.
+class OneWriteCycle(RequestResponseCycle):
+    """Sends a response that is whole, as nearly all are, in one write; all others as uvicorn does.
 
-    uvicorn writes them apart, and each write is a packet, which on a loaded machine costs more than all of our own code
-    that makes a status document.
+    uvicorn writes head and body apart, and each write is a packet, which on a loaded machine costs more than all of our
+    own code that makes a status document; and it looks through each field by itself.
     """
 
-    def __init__(self, transport: "asyncio.Transport") -> None:
-        self._transport = transport
-        self._held: bytes | None = None
-        self._has_begun = False
+    _head: "HTTPResponseStartEvent | None" = None
+    _length: bytes | None = None
 
-    def write(self, data: bytes) -> None:
-        """Write, what was held first."""
-        if self._has_begun:
-            held, self._held = self._held, None
-            self._transport.write(held + data if held else data)
-        else:
-            self._has_begun = True
-            self._held = data
-            asyncio.get_running_loop().call_soon(self._let_go)
+    async def send(self, message: "ASGISendEvent") -> None:
+        """See ASGI. A head that says how long its body is waits for it."""
+        if message["type"] == "http.response.start" and not self.response_started:
+            fields = dict(message["headers"])
+            self._length = fields.get(b"content-length")
+            if self._length is not None and b"connection" not in fields:
+                self._head = message
+                return
+        elif self._head is not None:
+            head, self._head = self._head, None
+            if message["type"] == "http.response.body" and self._is_whole(message):
+                self._write(head, message["body"])
+                return
+            await super().send(head)
+        await super().send(message)
 
-    def close(self) -> None:
-        """Close the connection when all is written."""
-        self._let_go()
-        self._transport.close()
+    def _is_whole(self, message: "HTTPResponseBodyEvent") -> bool:
+        return (
+            not message.get("more_body", False)
+            and not self.flow.write_paused
+            and not self.disconnected
+            and self.scope["method"] != "HEAD"
+            and self._length == b"%d" % len(message["body"])
+        )
 
-    def is_closing(self) -> bool:
-        """Whether it closes."""
-        return self._transport.is_closing()
-
-    def _let_go(self) -> None:
-        held, self._held = self._held, None
-        if held:
-            self._transport.write(held)
+    def _write(self, start: "HTTPResponseStartEvent", body: bytes) -> None:
+        fields = [*self.default_headers, *start["headers"]]
+        if not self.keep_alive:
+            fields.append((b"connection", b"close"))
+        head = STATUS_LINE[start["status"]] + b"".join([b"%b: %b\r\n" % field for field in fields])
+        lines = len(fields) + 1
+        if head.count(b"\r") != lines or head.count(b"\n") != lines or NOT_IN_A_HEAD.search(head):
+            raise RuntimeError("Invalid HTTP header.")
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(b"%b\r\n%b" % (head, body))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -113,9 +131,10 @@ class BoundedHttp(HttpToolsProtocol):
         """See httptools."""
         self._in_head = False
         self._unfinished = 0
+        before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not None and self.cycle.transport is self.transport:
-            self.cycle.transport = cast("asyncio.Transport", OneWrite(self.transport))
+        if self.cycle is not None and self.cycle is not before:
+            self.cycle.__class__ = OneWriteCycle  # it has not begun: its task is new
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
