@@ -56,6 +56,7 @@ class Consumer:
         self._waiting: deque[Delivery] = deque()
         self._is_paused = False
         """Whether nothing more comes, and what has come and not begun goes back."""
+        self._loop = asyncio.get_running_loop()
         self._executions: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -150,7 +151,7 @@ class Consumer:
             self._waiting.append(delivery)
 
     def _begin(self, delivery: Delivery) -> None:
-        execution = asyncio.create_task(self._run(delivery), name=f"execution {delivery.message_id}")
+        execution = self._loop.create_task(self._run(delivery), name=f"execution {delivery.message_id}")
         self._executions.add(execution)
         execution.add_done_callback(self._ended)
 

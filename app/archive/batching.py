@@ -53,6 +53,7 @@ class Groups(Generic[Item, Answer]):
         self._not_begun = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def do(self, item: Item) -> Answer:
         """Have an item done, with whoever else is waiting.
@@ -62,14 +63,16 @@ class Groups(Generic[Item, Answer]):
         """
         if self._closed:
             raise ArchiveUnavailable("The archive is closed.")
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if self._loop is None:  # to ask for it is a system call (Python 3.11)
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append((item, future))
         # A leader that has not begun yet takes all that comes before the loop turns to it, as far as its group goes.
         if self._leaders < self._in_flight and len(self._waiting) > self._not_begun * self._largest:
             self._leaders += 1
             self._not_begun += 1
             # A context of its own: the first caller's request id has no business in the others' work.
-            task = asyncio.create_task(self._lead(), name=self._name, context=Context())
+            task = self._loop.create_task(self._lead(), name=self._name, context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return await future

@@ -4,13 +4,15 @@ An event is a constant phrase plus fields; `request_id` and `task_id` are bound 
 of that context. No payload, token or key is ever logged. Text is `[LEVEL] sentence key=value …`.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
+from threading import get_ident
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, TextIO, cast
 
 from pydantic_core import to_json
 
@@ -41,7 +43,7 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
     structlog.configure(
         processors=[line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", OneWriteATurn(out))),
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library; what they say below WARNING is of no use to an operator.
@@ -55,6 +57,36 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
     # Connections come and go; our own lines tell it once. aiormq would add a traceback for each.
     for library in ("aio_pika", "aiormq"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+class OneWriteATurn:
+    """A stream whose lines leave in one write for each turn of the event loop; at once where no loop turns."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.write = stream.write
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        """Of the loop that will flush. Another thread waits for nobody's turn: it may speak of a loop that hangs."""
+
+    def flush(self) -> None:
+        """Let go what was written, in this turn."""
+        if self._thread == get_ident() and self._loop is not None and not self._loop.is_closed():
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._stream.flush()
+            return
+        self._loop, self._thread = loop, get_ident()
+        loop.call_soon(self._let_go, context=_NOBODYS)
+
+    def _let_go(self) -> None:
+        self._loop, self._thread = None, 0
+        self._stream.flush()
+
+
+_NOBODYS: Final = Context()
 
 
 def unbind() -> None:

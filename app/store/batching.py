@@ -49,6 +49,7 @@ class RoundTrips:
 
     def __init__(self, redis: Redis) -> None:
         self._pool: Any = redis.connection_pool
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Call] = deque()
         self._waiting_bytes = 0
         self._under_way: set[asyncio.Task[None]] = set()
@@ -73,14 +74,15 @@ class RoundTrips:
             ResponseError: Redis refuses this command.
             RedisError, OSError: No answer; the command may or may not have happened.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        if self._loop is None:  # to ask for it is a system call (Python 3.11), and this is done for each command
+            self._loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = self._loop.create_future()
         packed = pack_command(command)  # type: ignore[arg-type]  # any length will do
         self._waiting.append(_Call(packed, answer, leads))
         self._waiting_bytes += len(packed)
         if not self._is_called_soon and self._may_depart():
             self._is_called_soon = True
-            loop.call_soon(self._depart, context=_NOBODYS)
+            self._loop.call_soon(self._depart, context=_NOBODYS)
         return answer
 
     def _depart(self) -> None:
