@@ -59,8 +59,8 @@ class Outbox:
 
         Raises:
             DeliveryError: A nack, or (PublishError) nothing was bound that takes it.
-            TimeoutError: No confirm in time, or the broker is blocked.
-            AMQPError, OSError, RuntimeError: The channel went.
+            TimeoutError: No confirm in time, or none can come: the broker is blocked, or the channel went.
+            AMQPError, OSError, RuntimeError: The channel had gone.
         """
         frames = frames_of(
             message,
@@ -83,7 +83,7 @@ class Outbox:
     def _confirm_of(self, message_id: str) -> tuple[int, asyncio.Future[Any]]:
         """Count the channel's next message, as the broker does: its number, and what its confirm will resolve."""
         channel = self._channel
-        confirm = channel.create_future()  # the channel rejects it when it closes
+        confirm = self._loop.create_future()  # the channel's own would have three callbacks called, each in a turn
         channel.delivery_tag += 1
         channel.confirmations[channel.delivery_tag] = confirm
         channel.message_id_delivery_tag[message_id] = channel.delivery_tag
@@ -103,8 +103,8 @@ class Outbox:
     def _look(self) -> None:
         """Give up the confirms that cannot come any more."""
         self._look_again = None
-        now, blocked = self._loop.time(), self._is_blocked()
-        while self._awaited and (self._awaited[0].confirm.done() or blocked or self._awaited[0].deadline <= now):
+        now, none_comes = self._loop.time(), self.is_lost or self._is_blocked()
+        while self._awaited and (self._awaited[0].confirm.done() or none_comes or self._awaited[0].deadline <= now):
             confirm = self._awaited.popleft().confirm
             with contextlib.suppress(asyncio.InvalidStateError):
                 confirm.set_exception(TimeoutError())

@@ -120,6 +120,30 @@ async def test_a_confirm_that_does_not_come_is_unconfirmed_and_not_refused(
     assert await carrier.count("work") == 1
 
 
+async def test_confirms_are_given_up_when_their_channel_is_lost(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when their time is up: who asks again may be answered by then."""
+    patient = Publisher(carrier.connection, timeout=timedelta(seconds=600))
+    channels: set[Channel] = set()
+
+    async def lose(self: Channel, frame: Any) -> None:
+        channels.add(self)
+
+    monkeypatch.setattr(Channel, "_on_confirm_frame", lose)
+    sending = [asyncio.create_task(patient.publish(letter())) for _ in range(20)]
+
+    async def arrived() -> bool:
+        return await carrier.count("work") == len(sending)
+
+    await wait_until(arrived, what="the messages")
+    [channel] = channels
+    await channel.close()
+    async with asyncio.timeout(15):
+        ends = await asyncio.gather(*sending, return_exceptions=True)
+    assert {type(end) for end in ends} == {PublishUnconfirmed}
+
+
 async def test_a_blocked_broker_refuses_at_once_and_takes_nothing(
     carrier: Carrier, rabbit_server: RabbitServer
 ) -> None:
