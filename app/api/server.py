@@ -39,6 +39,8 @@ MAX_UNFINISHED: Final = 65_536
 BUFFER_BYTES: Final = 32 * 1024
 """Of what a WebSocket's peer has not taken yet, before we wait for it; the kernel holds more."""
 CUT_SECONDS: Final = 10.0
+UNUSUAL: Final = frozenset({b"connection", b"transfer-encoding"})
+"""Header fields of a response that uvicorn is left to understand."""
 NOT_IN_A_HEAD: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Beyond CR and LF, which are counted: what would end a field where nobody has ended it (RFC 9110, section 5.5)."""
 KEEP_ALIVE_SECONDS: Final = 75
@@ -50,7 +52,7 @@ it was done.
 
 
 class OneWriteCycle(RequestResponseCycle):
-    """Sends a response that is whole, as nearly all are, in one write; all others as uvicorn does.
+    """Sends a response that is whole, as nearly all are, in one write; all others as uvicorn (0.54) does.
 
     uvicorn writes head and body apart, and each write is a packet, which on a loaded machine costs more than all of our
     own code that makes a status document; and it looks through each field by itself.
@@ -61,19 +63,28 @@ class OneWriteCycle(RequestResponseCycle):
 
     async def send(self, message: "ASGISendEvent") -> None:
         """See ASGI. A head that says how long its body is waits for it."""
-        if message["type"] == "http.response.start" and not self.response_started:
-            fields = dict(message["headers"])
+        if message["type"] == "http.response.start" and not self.response_started and self._head is None:
+            fields = dict(message.get("headers", ()))
             self._length = fields.get(b"content-length")
-            if self._length is not None and b"connection" not in fields:
+            if self._length is not None and not UNUSUAL & fields.keys():
                 self._head = message
                 return
         elif self._head is not None:
             head, self._head = self._head, None
             if message["type"] == "http.response.body" and self._is_whole(message):
-                self._write(head, message["body"])
+                self._write(head, message.get("body", b""))
                 return
             await super().send(head)
         await super().send(message)
+
+    async def send_500_response(self) -> None:
+        """See uvicorn: a head that waits for its body was the answer; it is sent, and cut off."""
+        head, self._head = self._head, None
+        if head is None:
+            await super().send_500_response()
+        else:
+            await super().send(head)
+            self.transport.close()
 
     def _is_whole(self, message: "HTTPResponseBodyEvent") -> bool:
         return (
@@ -81,11 +92,11 @@ class OneWriteCycle(RequestResponseCycle):
             and not self.flow.write_paused
             and not self.disconnected
             and self.scope["method"] != "HEAD"
-            and self._length == b"%d" % len(message["body"])
+            and self._length == b"%d" % len(message.get("body", b""))
         )
 
     def _write(self, start: "HTTPResponseStartEvent", body: bytes) -> None:
-        fields = [*self.default_headers, *start["headers"]]
+        fields = [*self.default_headers, *start.get("headers", ())]
         if not self.keep_alive:
             fields.append((b"connection", b"close"))
         head = STATUS_LINE[start["status"]] + b"".join([b"%b: %b\r\n" % field for field in fields])

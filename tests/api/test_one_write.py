@@ -161,6 +161,40 @@ async def test_a_body_of_another_length_than_its_head_says_is_no_whole_answer(bo
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("how", ["raises", "returns", "begins again", "is cancelled"])
+async def test_an_answer_that_was_begun_is_cut_off_and_no_other_follows(how: str, method: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # as ASGI wants it
+        start = {"type": "http.response.start", "status": 200, "headers": [LENGTH]}
+        await send(start)
+        match how:
+            case "raises":
+                raise OSError("the file cannot be read")
+            case "begins again":
+                await send(start)
+            case "is cancelled":
+                raise asyncio.CancelledError
+
+    answer = await answered(app, LAST.replace(b"GET", method))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_what_the_head_or_the_body_leaves_out_is_nothing() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # as ASGI wants it
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    assert (await answered(app)).startswith(b"HTTP/1.1 204 ")
+
+    async def empty(scope: Scope, receive: Receive, send: Send) -> None:  # as ASGI wants it
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    assert (await answered(empty)).endswith(b"content-length: 0\r\nconnection: close\r\n\r\n")
+
+
 async def test_nothing_of_an_answered_request_is_left_for_the_collector() -> None:
     """Cycles would be: nineteen objects for each request, until the collector finds them among all that lives."""
     app = RequestContext(Response("body"))
