@@ -86,7 +86,7 @@ class Job(_Attempt):
 
         Args:
             fraction: 0 to 1; what lies outside is cut off, and a step back is not shown.
-            message: One line for the person who waits, cut at 500 characters; None keeps the last one.
+            message: One line for the person who waits, cut at 500 characters; None, or no words, keeps the last one.
         """
         self._reporter.progress(_percent(fraction), _line(message))
 
@@ -180,4 +180,5 @@ def _percent(fraction: float) -> int:
 
 
 def _line(message: str | None) -> str | None:
-    return None if message is None else " ".join(presentable(message).split())
+    """Return words on one line; None if there are none, as stores keep it."""
+    return (" ".join(presentable(message).split()) or None) if message else None

@@ -12,7 +12,7 @@ from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from threading import get_ident
 from types import MappingProxyType
-from typing import Any, Final, TextIO, cast
+from typing import Any, TextIO, cast
 
 from pydantic_core import to_json
 
@@ -60,7 +60,10 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
 
 
 class OneWriteATurn:
-    """A stream whose lines leave in one write for each turn of the event loop; at once where no loop turns."""
+    """A stream whose lines leave in one write for each turn of the event loop; at once where no loop turns.
+
+    A process that is killed in the middle of a turn has not said the lines of that turn.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -71,7 +74,8 @@ class OneWriteATurn:
 
     def flush(self) -> None:
         """Let go what was written, in this turn."""
-        if self._thread == get_ident() and self._loop is not None and not self._loop.is_closed():
+        known = self._loop
+        if self._thread == get_ident() and known is not None and not known.is_closed():
             return
         try:
             loop = asyncio.get_running_loop()
@@ -79,14 +83,11 @@ class OneWriteATurn:
             self._stream.flush()
             return
         self._loop, self._thread = loop, get_ident()
-        loop.call_soon(self._let_go, context=_NOBODYS)
+        loop.call_soon(self._let_go, context=Context())  # it belongs to no request
 
     def _let_go(self) -> None:
         self._loop, self._thread = None, 0
         self._stream.flush()
-
-
-_NOBODYS: Final = Context()
 
 
 def unbind() -> None:
