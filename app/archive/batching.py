@@ -23,7 +23,7 @@ class Groups(Generic[Item, Answer]):
     """One kind of work, done for whole groups of callers.
 
     A group is what has come by the time the event loop turns: who comes alone is served at once. A caller that is
-    cancelled leaves its group alone; whether its item was done is then not known.
+    cancelled leaves its group alone; whether its item was done is then not known. All callers are of one event loop.
     """
 
     def __init__(

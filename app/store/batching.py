@@ -43,7 +43,10 @@ class _Call:
 
 
 class RoundTrips:
-    """Carries commands in groups, over connections of one client's pool. A client has one of these: see `of`."""
+    """Carries commands in groups, over connections of one client's pool. A client has one of these: see `of`.
+
+    It belongs to one event loop, as the client does.
+    """
 
     _of_clients: ClassVar["WeakKeyDictionary[Redis, RoundTrips]"] = WeakKeyDictionary()
 

@@ -20,7 +20,7 @@ THOROUGHLY: Final = settings(
     suppress_health_check=list(HealthCheck),
 )
 ANSWERS: Final = {
-    *(("create", "CREATED"), ("rerun", "CREATED"), ("queued", "ALIVE"), ("abort", "ABORTED")),
+    *(("create", "CREATED"), ("rerun", "CREATED"), ("queued", "QUEUED"), ("queued", "ALIVE"), ("abort", "ABORTED")),
     *(("claim", "CLAIMED"), ("claim", "EXHAUSTED"), ("claim", "ASK"), ("claim", "PARK"), ("claim", "WAIT")),
     *(("promote", "PROMOTED"), ("beat", "HELD"), ("commit", "HELD"), ("restore", "HELD"), ("restore", "LOST")),
     *(

@@ -55,8 +55,10 @@ def test_what_lies_outside_is_cut_off(fraction: float, percent: int) -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=2000))
 def test_any_message_is_one_line_that_can_be_stored(message: str) -> None:
     _, line = reported(0, message)
-    assert line is not None
-    assert len(line) <= 500
+    if line is None:  # it keeps the last one, as stores understand no words
+        assert not message.strip()
+        return
+    assert 0 < len(line) <= 500
     assert "\n" not in line
     line.encode()
 

@@ -39,6 +39,7 @@ end
 
 -- One change of a task: the given fields and values are stored, seq rises, and the new document is published.
 -- A task that Redis may have forgotten in between (`jump`) takes a seq no lower than the time: watchers saw lower ones.
+-- Returns the document, and its seq as a text.
 local function change(jump, ...)
   local seq = number_of('seq') + 1
   if jump then

@@ -1,7 +1,8 @@
 -- queued: the broker has confirmed the message; from here on the task is promised, and seen.
 -- nonce, lease   run   message: id of the confirmed one   epoch: the one in which the request began
 -- replies {'QUEUED', seq}       PENDING by this call, as the request made it
---       | {'ALIVE', document}   PENDING as another request with the same key made it, or further on already
+--       | {'ALIVE', document}   PENDING as another request with the same key made it, or further on already; also a
+--                               repetition of what was answered QUEUED, with the same task
 --       | {'FORGOTTEN'}
 --       | {'MISSING'}           no such task, an aborted one, or another epoch's: the confirmed message will rebuild it
 local id = epoch()
