@@ -45,11 +45,12 @@ def insert(connection: Connection, rows: Sequence[Row]) -> dict[Key, Row | None]
     if not rows:
         return {}
     by_key: dict[Key, Row] = {(row["task_id"], row["run"]): row for row in rows}
-    ids = sorted({task_id for task_id, _ in by_key})
+    ids = list({task_id for task_id, _ in by_key})
     if connection.dialect.name == "postgresql":
         lock = select(ended.c.run).where(ended.c.task_id.in_(ids)).order_by(ended.c.task_id, ended.c.run)
         connection.execute(lock.with_for_update(read=True, key_share=True))
-    won = _insert_first(connection, [by_key[key] for key in sorted(by_key)])
+    in_order = sorted(by_key, key=lambda key: (key[0].int, key[1]))  # as UUIDs are, whose own comparison is slow
+    won = _insert_first(connection, [by_key[key] for key in in_order])
     # Only now: an INSERT may have waited for a `forget` that took away the row in its way.
     barred = set(connection.scalars(select(forgotten.c.task_id).where(forgotten.c.task_id.in_(ids))))
     if barred:

@@ -413,7 +413,10 @@ class TaskStore:
             own=own,
             ttl=self._status_ttl,
         )
-        return replace(ended, seq=int(rest[0])) if kind == b"SETTLED" else None
+        if kind != b"SETTLED":
+            return None
+        seq = int(rest[0])
+        return ended if seq == ended.seq else replace(ended, seq=seq)
 
     async def cancel(self, task_id: UUID) -> Waiting | Task | None:
         """Ask a task to stop.
