@@ -23,6 +23,8 @@ from typing import Any, Final
 
 ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 ROLLBACK: Final = "cut-aof-tail"
+LATE: Final = frozenset({"stop-api", "hold", "latency"})
+"""While one of these lasts, a reader may be told what was true before it began."""
 """The fault after which Redis is back with older data than it had."""
 FOREVER: Final = float("inf")
 
@@ -211,6 +213,12 @@ class History:
     def redis_lost_data(self, since: float, until: float) -> bool:
         """Whether Redis lost anything in this time."""
         return any(fault.empties == "redis" and fault.meets(since, until) for fault in self.faults)
+
+    def on_its_way_since(self, told: Ask) -> float:
+        """Return since when a document may have been on its way to its reader, Redis having lost it meanwhile."""
+        soonest = told.began - 1
+        late = [fault for fault in self.faults if fault.kind in LATE and fault.meets(soonest, told.ended)]
+        return min([soonest, *(fault.began for fault in late)])
 
     def redis_went_back(self, since: float, until: float) -> bool:
         """Whether Redis came back with older data in this time."""

@@ -226,8 +226,8 @@ def no_watcher_sees_an_older_document(history: History, excused: Counter[str]) -
 def _falls(history: History, before: Ask, now: Ask) -> Iterator[tuple[str, str]]:
     """What has fallen from one document to the next, and what excuses it."""
     old, new = before.document, now.document
-    went_back = history.redis_went_back(before.began - 1, now.ended)
-    lost = history.redis_lost_data(before.began - 1, now.ended)
+    sent = history.on_its_way_since(before)
+    went_back, lost = history.redis_went_back(sent, now.ended), history.redis_lost_data(sent, now.ended)
     if new["seq"] < old["seq"]:
         excuse = "seq fell, Redis being back with older data" if went_back else ""
         if lost and now.end:  # SQL's, which cannot know of what was shown of a run that nobody remembers

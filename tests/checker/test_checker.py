@@ -380,6 +380,20 @@ def test_a_rollback_excuses_what_falls_and_nothing_else(tmp_path: Path) -> None:
     assert excused["seq fell, Redis being back with older data"] == 1
 
 
+@pytest.mark.parametrize("late", ["stop-api", "hold", "latency", "stop-worker"])
+def test_what_was_told_late_may_have_been_lost_since(late: str, tmp_path: Path) -> None:
+    """An API that was stopped while Redis was emptied then tells what it had heard before."""
+    evidence = clean()
+    evidence["faults"].append({"kind": "empty-redis", "empties": "redis", "began": 22.0, "ended": 22.0})
+    evidence["faults"].append({"kind": late, "empties": "", "began": 21.0, "ended": 25.4})
+    _seen(evidence, "taken", 25.5)
+    _seen(evidence, "taken", 25.6, seq=10_001, progress=9)
+    violations, excused = check(history_of(evidence, tmp_path))
+    is_late = late != "stop-worker"
+    assert [violation.rule for violation in violations] == ([] if is_late else ["older"])
+    assert excused["attempt or progress fell, Redis having lost data"] == int(is_late)
+
+
 def test_faults_are_counted_with_what_was_in_flight(tmp_path: Path) -> None:
     history = history_of(clean(), tmp_path)
     assert states_at(history, 20.0) == {"PROCESSING": 1}
