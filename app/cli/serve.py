@@ -1,6 +1,7 @@
 """`longhaul serve` and `longhaul token`: run the API, and make a token to try it with."""
 
 from pathlib import Path
+from socket import socket
 from typing import Annotated
 
 import typer
@@ -23,11 +24,13 @@ def serve(
     config: ConfigOption = None,
     host: Annotated[str | None, typer.Option(help="Where to listen, instead of `api.host`.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Instead of `api.port`.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="How many, each on one event loop.")] = 1,
 ) -> None:
-    """Run the API, one process on one event loop, until SIGTERM.
+    """Run the API until SIGTERM: one process on one event loop, or several that share the port.
 
-    Example: longhaul serve --config /etc/longhaul/config.yaml
+    Example: longhaul serve --config /etc/longhaul/config.yaml --processes 4
     """
+    from app.api.processes import Processes  # noqa: PLC0415
     from app.api.server import ApiServer, allow_many_connections  # noqa: PLC0415  # `longhaul --help` stays quick
     from app.main import create_app  # noqa: PLC0415
     from app.observability.crash_points import arm_crash_point  # noqa: PLC0415
@@ -40,9 +43,14 @@ def serve(
     server = ApiServer(
         create_app(settings), settings.api, host=host or settings.api.host, port=port or settings.api.port
     )
-    server.run()
-    if not server.started:
-        raise typer.Exit(1)
+
+    def run(*sockets: socket) -> int:
+        server.run(list(sockets) or None)
+        return 0 if server.started else 1
+
+    status = run() if processes == 1 else Processes(run, server.config.bind_socket()).run(processes)
+    if status:
+        raise typer.Exit(status)
 
 
 def token(

@@ -119,9 +119,9 @@ class Service:
         command: list[str | Path] = ["longhaul", *arguments, "--config", self.config]
         return await run_warm(command, directory=self.directory, environment=self.environment)
 
-    async def start_api(self) -> Process:
-        """Start an API, and wait until it is ready."""
-        process = self._start("longhaul", "serve", log="api.log")
+    async def start_api(self, *arguments: str) -> Process:
+        """Start an API, with more arguments if it is to have any, and wait until it is ready."""
+        process = self._start("longhaul", "serve", *arguments, log="api.log")
         self.apis.append(process)
 
         async def ready() -> bool:

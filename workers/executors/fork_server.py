@@ -16,7 +16,6 @@ It also holds jobs to their limits (`watch.py`): here, and not in the engine, wh
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -30,14 +29,13 @@ from typing import Any, Final, NoReturn
 
 from setproctitle import setproctitle
 
+from app.prctl import PR_SET_CHILD_SUBREAPER, end_with_parent, prctl
 from workers.executors.child import run_job
 from workers.executors.proc import oom_kills
 from workers.executors.pulse import Pulse
 from workers.executors.watch import LOOK_SECONDS, Limits, Verdict, Watch
 from workers.registry import Registry
 
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_CHILD_SUBREAPER: Final = 36
 MAX_MESSAGE_BYTES: Final = 4096
 LOOKING: Final = 0.05
 """Of one CPU, what looking at jobs may take: where a look is long, it is rarer."""
@@ -145,10 +143,8 @@ class ForkServer:
         try:
             parent = os.getppid()
             os.setsid()
-            _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)  # it died before we asked to die with it
-            _prctl(PR_SET_CHILD_SUBREAPER, 1)
+            end_with_parent(parent, signal.SIGKILL)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
@@ -216,16 +212,11 @@ def _children() -> list[int]:
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
-def _prctl(option: int, value: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
 def main() -> None:
     """Serve on the socket of that number, with these limits, for the handler modules: the arguments, in this order."""
     control = socket.socket(fileno=int(sys.argv[1]))
     setproctitle("longhaul: fork server")
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     ForkServer(control, Registry(sys.argv[4:]), Limits.of(*sys.argv[2:4])).serve()
 
 
