@@ -13,10 +13,9 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Final
 
-from aio_pika.exceptions import AMQPError
-
 from app.broker.connection import BrokerConnection
 from app.broker.topology import ready_counts
+from app.domain.errors import BrokerUnavailable
 
 POLL_SECONDS: Final = 2.0
 SOONEST_SECONDS: Final = 0.1
@@ -133,7 +132,7 @@ class QueueDepths:
             if connection is not None and not self._connection.is_blocked:
                 # No time limit: a call that is cut off may have RabbitMQ close the connection that publishes.
                 counts = await ready_counts(connection, self._queues)
-        except (AMQPError, OSError, RuntimeError):  # aiormq raises RuntimeError on a closed one
+        except BrokerUnavailable:
             counts = {}
         finally:
             self._polling, self._polled_at = None, self._clock()

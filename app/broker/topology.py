@@ -13,10 +13,10 @@ from typing import Final
 
 from aio_pika import DeliveryMode, ExchangeType, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldTable
 
-from app.domain.errors import ConfigurationError
+from app.domain.errors import BrokerUnavailable, ConfigurationError
 from app.observability.logging import get_log
 
 log = get_log("broker")
@@ -165,12 +165,23 @@ class QueueState:
 
 
 async def ready_counts(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, int]:
-    """Return how many messages wait in each queue, less those in a worker's hands; a missing queue is left out."""
+    """Return how many messages wait in each queue, less those in a worker's hands; raises as `queue_states`."""
     return {name: state.ready for name, state in (await queue_states(connection, queues)).items()}
 
 
 async def queue_states(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, QueueState]:
-    """Return what the broker says of each queue; a missing one is left out."""
+    """Return what the broker says of each queue; a missing one is left out.
+
+    Raises:
+        BrokerUnavailable: It went away.
+    """
+    try:
+        return await _queue_states(connection, queues)
+    except (AMQPError, OSError, RuntimeError, TimeoutError) as error:  # aiormq raises RuntimeError on a closed one
+        raise BrokerUnavailable("The message broker is away.") from error
+
+
+async def _queue_states(connection: AbstractConnection, queues: Iterable[str]) -> dict[str, QueueState]:
     states: dict[str, QueueState] = {}
     channel: AbstractChannel | None = None
     for name in queues:

@@ -14,15 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
-from aio_pika.exceptions import AMQPError
-
 from app.archive.archive import Archive, EndedTask
 from app.archive.deliveries import Listed
 from app.archive.pauses import Pause
 from app.broker.connection import BrokerConnection, connect
 from app.broker.dead_letters import DeadLetter, dead_letters
 from app.broker.topology import QueueState, queue_states
-from app.domain.errors import Conflict, NotFound, ValidationFailed
+from app.domain.errors import BrokerUnavailable, Conflict, NotFound, ValidationFailed
 from app.domain.lifecycle import TaskStatus
 from app.domain.moments import milliseconds
 from app.domain.problem import FieldError
@@ -290,7 +288,7 @@ class Administration:
             return {}
         try:
             return await queue_states(connection, self._depth_limits)
-        except (AMQPError, OSError, RuntimeError):
+        except BrokerUnavailable:
             return {}
 
     # --- tasks

@@ -87,6 +87,31 @@ async def test_every_queue_is_a_durable_quorum_queue(declared_url: str, rabbit_s
     assert sorted(listed) == sorted(f"{name}\tquorum\ttrue" for name in names)
 
 
+async def test_a_broker_that_goes_while_it_is_asked_of_its_queues_is_unavailable(
+    declared_url: str, rabbit_server: RabbitServer
+) -> None:
+    """Not an error of aiormq's: housekeeping asks, and an error that it does not know ends its whole process."""
+    connection = await connect(declared_url, name="test")
+    asking = True
+
+    async def ask() -> None:
+        while asking:
+            await topology.queue_states(connection, QUEUES)
+
+    asked = asyncio.create_task(ask())
+    await topology.queue_states(connection, QUEUES)
+    vhost = declared_url.rpartition("/")[2]
+    await asyncio.to_thread(rabbit_server.ctl, "close_all_connections", "--vhost", vhost, "a test")
+    try:
+        with pytest.raises(BrokerUnavailable):
+            await asyncio.wait_for(asked, 15)
+        with pytest.raises(BrokerUnavailable):
+            await topology.queue_states(connection, QUEUES)
+    finally:
+        asking = False
+        await connection.close()
+
+
 async def test_a_broker_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(BrokerUnavailable, match="RabbitMQ does not answer"):
         await connect(f"amqp://127.0.0.1:{free_port()}/", name="test")
