@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
@@ -241,10 +240,7 @@ def _leave_the_stubborn_behind(status: int) -> None:
     """End the process if a handler still runs that swallows its cancellation: the loop's closing would wait for it."""
     if any(task.get_name().startswith(HANDLER_TASK) for task in asyncio.all_tasks()):
         log.error("a handler does not stop; ending without it")
-        try:
-            sys.stdout.flush()  # so much time there is
-        finally:
-            os._exit(status)  # everything is closed, and its task was given back
+        os._exit(status)  # everything is closed, and its task was given back
 
 
 async def _watched(redis: RedisWatch) -> None:
@@ -258,7 +254,7 @@ async def _watched(redis: RedisWatch) -> None:
 
 def _leave_in_time(status: int) -> None:
     """End the process, should its closing hang: nothing is lost by it, and nobody else would end it."""
-    timer = threading.Timer(LEAVING_SECONDS, os._exit, [status])  # no last flush: it may be what hangs
+    timer = threading.Timer(LEAVING_SECONDS, os._exit, [status])
     timer.daemon = True
     timer.start()
 

@@ -4,15 +4,13 @@ An event is a constant phrase plus fields; `request_id` and `task_id` are bound 
 of that context. No payload, token or key is ever logged. Text is `[LEVEL] sentence key=value …`.
 """
 
-import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from threading import get_ident
 from types import MappingProxyType
-from typing import Any, TextIO, cast
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -43,7 +41,7 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
     structlog.configure(
         processors=[line],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", OneWriteATurn(out))),
+        logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
     # Libraries log through the standard library; what they say below WARNING is of no use to an operator.
@@ -57,37 +55,6 @@ def configure_logging(settings: LogSettings, *, stream: Any = None) -> None:
     # Connections come and go; our own lines tell it once. aiormq would add a traceback for each.
     for library in ("aio_pika", "aiormq"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-
-
-class OneWriteATurn:
-    """A stream whose lines leave in one write for each turn of the event loop; at once where no loop turns.
-
-    A process that is killed in the middle of a turn has not said the lines of that turn.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.write = stream.write
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
-        """Of the loop that will flush. Another thread waits for nobody's turn: it may speak of a loop that hangs."""
-
-    def flush(self) -> None:
-        """Let go what was written, in this turn."""
-        known = self._loop
-        if self._thread == get_ident() and known is not None and not known.is_closed():
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._stream.flush()
-            return
-        self._loop, self._thread = loop, get_ident()
-        loop.call_soon(self._let_go, context=Context())  # it belongs to no request
-
-    def _let_go(self) -> None:
-        self._loop, self._thread = None, 0
-        self._stream.flush()
 
 
 def unbind() -> None:
