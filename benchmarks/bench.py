@@ -78,8 +78,7 @@ def run_harness(asked: argparse.Namespace, out: Path) -> Rounds:
         command += ["--only", *asked.only, "--rounds", str(asked.rounds), "--seconds", str(asked.seconds)]
         command += ["--jobs", str(asked.jobs), "--json", out / "results.json", *(["--kill"] if asked.kill else [])]
         with (out / "harness.md").open("w") as output:
-            environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-            subprocess.run(command, cwd=asked.harness, check=True, stdout=output, env=environment)
+            subprocess.run(command, cwd=asked.harness, check=True, stdout=output)
     rounds: Rounds = json.loads((out / "results.json").read_text())["rounds"]
     return rounds
 

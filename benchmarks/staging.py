@@ -156,7 +156,6 @@ async def staged(**overrides: Any) -> AsyncIterator[Stage]:
         log = {"log": {"level": "info", "format": "text"}}
         values = configuration(redis.service_url, amqp_url, home, free_port()) | log | overrides
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        environment.pop("PYTHONUNBUFFERED", None)  # logs are written as in production
         service = Service(
             home, values, environment=environment, api_environment=api_environment(redis, rabbit, amqp_url)
         )

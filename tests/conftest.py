@@ -1,6 +1,5 @@
 """The servers that tests share: real ones, started once for a session, on free ports, ended with it."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,8 +13,6 @@ from stack.servers import RabbitServer, RedisServer
 from tests.api.staging import Staging
 from tests.support.leaks import leaks
 from tests.support.service import Service, running_service
-
-os.environ.pop("PYTHONUNBUFFERED", None)  # services write their logs as in production
 
 LONG: Final = ("chaos", "crashes", "journeys", "faults", "live", "dashboard", "stack", "cli", "client")
 """The rooms whose tests start and break services: few tests, and a minute for many a file."""

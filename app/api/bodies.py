@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from app.domain.action import Action, ActionCatalogue
 from app.domain.errors import (
@@ -57,13 +57,12 @@ async def _bounded(request: Request, limit: int) -> bytes:
     """Read no more than the limit, whatever Content-Length says."""
     announced = request.headers.get("content-length", "0")
     size = int(announced) if announced.isdecimal() else 0
-    body, more = bytearray(), size <= limit
-    while more:
-        message = await request.receive()  # its `stream` is a generator, and yields an empty end
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        size, more = len(body), message.get("more_body", False) and len(body) <= limit
+    body = bytearray()
+    if size <= limit:
+        async for chunk in request.stream():
+            body += chunk
+            if (size := len(body)) > limit:
+                break
     if size > limit:
         raise PayloadTooLarge(f"At most {limit} bytes are taken.")
     return bytes(body)

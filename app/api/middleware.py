@@ -39,7 +39,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         unbind()
-        request_id = _request_id([value for name, value in scope["headers"] if name == b"x-request-id"])
+        request_id = request_id_of([value for name, value in scope["headers"] if name == b"x-request-id"])
         bind(request_id=request_id)
         # HEAD is GET to every route: the server sees the request's own scope, and leaves the body out by itself.
         is_head = scope.get("method") == "HEAD"
@@ -92,7 +92,8 @@ class _Answer:
         await self._send(message)
 
 
-def _request_id(sent: list[bytes]) -> str:
+def request_id_of(sent: list[bytes]) -> str:
+    """Return the id that a caller gave its request in these X-Request-ID fields, or a new one."""
     if len(sent) == 1 and REQUEST_ID.fullmatch(sent[0]):
         return sent[0].decode()
     return token_hex(16)

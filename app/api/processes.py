@@ -7,7 +7,6 @@ machines. One that is killed is replaced; one that gives up by itself ends all, 
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -93,5 +92,4 @@ class Processes:
         except Exception:
             log.exception("an API process failed")
         finally:
-            sys.stdout.flush()
-            os._exit(status)
+            os._exit(status)  # and nothing before it that may fail: this child would go on as its parent

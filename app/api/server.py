@@ -11,7 +11,6 @@ import resource
 import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -20,7 +19,7 @@ from websockets.protocol import OPEN
 
 from app.api.dependencies import Services
 from app.api.errors import problem_response
-from app.api.middleware import SECURITY_HEADERS
+from app.api.middleware import SECURITY_HEADERS, request_id_of
 from app.api.streams import FRAMES
 from app.collector import spare_the_collector
 from app.domain.errors import HeadersTooLarge, LonghaulError, Malformed
@@ -163,7 +162,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, error: LonghaulError) -> None:
         """Answer a request that cannot be read, so that no part of the application has seen it, and hang up."""
-        request_id = uuid4().hex
+        request_id = request_id_of([])  # none of it could be read
         answer = problem_response(error, {"raw_path": b""}, request_id=request_id)
         answer.headers.update(SECURITY_HEADERS | {"X-Request-ID": request_id, "Connection": "close"})
         lines = [f"HTTP/1.1 {answer.status_code} {HTTPStatus(answer.status_code).phrase}".encode()]
