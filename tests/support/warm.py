@@ -8,7 +8,6 @@ output. The tests of the command line (tests/cli, tests/stack, …) start the in
 """
 
 import asyncio
-import ctypes
 import gc
 import importlib
 import itertools
@@ -26,6 +25,7 @@ from typing import Any, Final
 
 from setproctitle import setproctitle
 
+from app.prctl import end_with_parent
 from stack.processes import PAUSE, Identity, Process
 
 PROGRAMS: Final = {"longhaul": "app.cli.main", "worker-engine": "workers.cli"}
@@ -38,7 +38,6 @@ IMPORTED: Final = (
 )
 ROOT: Final = Path(__file__).parents[2]
 MESSAGE_BYTES: Final = 256 * 1024
-PR_SET_PDEATHSIG: Final = 1
 
 
 class Starter:
@@ -147,9 +146,7 @@ def _serve(control: socket.socket) -> dict[str, Any]:
         else:
             answer = os.fork()
             if answer == 0:
-                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != us:
-                    os._exit(1)
+                end_with_parent(us, signal.SIGKILL)
                 return order
             os.setpgid(answer, answer)  # here, so that it may be killed with its group from now on
         control.send(str(answer).encode())
