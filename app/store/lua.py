@@ -94,6 +94,6 @@ def text_of(name: str) -> str:
 
 def source(name: str) -> str:
     """Return the text of a script about a task, with what stands before every such script."""
-    names = ", ".join(f"'{field}'" for field in PUBLIC_FIELDS)
-    constants = f"local FIELDS = {{{names}}}\nlocal CHANNEL = '{OWNER_CHANNEL_PREFIX}'\n"
-    return constants + text_of("prelude") + text_of(name)
+    fields = ", ".join(f"'{field}'" for field in PUBLIC_FIELDS)
+    document = f"local function document()\n  return redis.call('HMGET', KEYS[1], {fields})\nend\n"
+    return f"local CHANNEL = '{OWNER_CHANNEL_PREFIX}'\n{document}" + text_of("prelude") + text_of(name)

@@ -28,16 +28,19 @@ if full_at + unit > now + window + epsilon then
   return reply('RATE', 0)
 end
 full_at = full_at + unit
-redis.call('HSET', KEYS[1], 'full_at', string.format('%.3f', full_at))
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(full_at - now)))
-local new = redis.call('ZSCORE', KEYS[2], id) and 0 or 1
-if new == 1 then
-  if redis.call('ZCARD', KEYS[2]) >= most then
-    return reply('QUOTA', 0)
-  end
-  redis.call('ZADD', KEYS[2], string.format('%.0f', now), id)
+local function take(...)
+  redis.call('HSET', KEYS[1], 'full_at', string.format('%.3f', full_at), ...)
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(full_at - now)))
 end
-redis.call('HSET', KEYS[1], 'nonce', nonce, 'new', new)
+
+local new = 0
+if redis.call('ZCARD', KEYS[2]) < most then
+  new = redis.call('ZADD', KEYS[2], 'NX', string.format('%.0f', now), id)
+elseif not redis.call('ZSCORE', KEYS[2], id) then
+  take()
+  return reply('QUOTA', 0)
+end
+take('nonce', nonce, 'new', new)
 redis.call('ZADD', KEYS[3], 'NX', created_at, id)
 redis.call('PEXPIRE', KEYS[3], kept)
 return reply('ADMITTED', new)

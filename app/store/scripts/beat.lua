@@ -3,15 +3,16 @@
 -- replies {'HELD', seq} | {'CANCEL', seq} (still held, asked to stop)
 --       | {'LOST'} (another token is newer, or the task has ended: write nothing more)
 --       | {'MISSING'} (Redis forgot the task: restore it, or stop)
-local state = held(A.run, A.token)
+local state, progress, message, cancel, seq = held(A.run, A.token, 'progress', 'message', 'cancel', 'seq')
 if state ~= 'HELD' then
   return {state}
 end
-redis.call('HSET', TASK, 'lease_until', whole(now() + tonumber(A.lease)))
-local progress, message, cancel = get('progress', 'message', 'cancel')
+local lease_until = whole(now() + tonumber(A.lease))
 local newest = math.max(tonumber(progress), tonumber(A.progress))
 local words = A.message ~= '' and A.message or message or ''
 if newest > tonumber(progress) or words ~= (message or '') then
-  change(false, 'progress', newest, 'message', words)
+  seq = select(2, change(false, 'progress', newest, 'message', words, 'lease_until', lease_until))
+else
+  redis.call('HSET', TASK, 'lease_until', lease_until)
 end
-return {cancel == '1' and 'CANCEL' or 'HELD', redis.call('HGET', TASK, 'seq')}
+return {cancel == '1' and 'CANCEL' or 'HELD', seq}

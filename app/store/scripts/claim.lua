@@ -15,12 +15,14 @@ local id, young = epoch()
 local status, stored_run, guard, next_guard, nonce, provisional =
   get('status', 'run', 'guard', 'next_guard', 'claim_nonce', 'provisional')
 
-local function taken(rebuilt)
-  local attempt, token, cancel, charged, checkpoint = get('attempt', 'token', 'cancel', 'charged', 'checkpoint')
-  if tonumber(charged) >= number_of('max_attempts') then
-    return {'EXHAUSTED', checkpoint or '', number_of('checkpoint_progress'), document()}
+-- What is answered to who has the task now; `values` is its document.
+local function taken(rebuilt, values)
+  local attempt, token, cancel, charged, checkpoint, checkpoint_progress, max_attempts =
+    get('attempt', 'token', 'cancel', 'charged', 'checkpoint', 'checkpoint_progress', 'max_attempts')
+  if tonumber(charged) >= tonumber(max_attempts or '0') then
+    return {'EXHAUSTED', checkpoint or '', tonumber(checkpoint_progress or '0'), values}
   end
-  return {'CLAIMED', attempt, token, cancel or '', rebuilt, charged, checkpoint or '', document()}
+  return {'CLAIMED', attempt, token, cancel or '', rebuilt, charged, checkpoint or '', values}
 end
 
 local function must_ask(what)
@@ -28,7 +30,7 @@ local function must_ask(what)
 end
 
 if status and nonce == A.nonce then -- sent twice: the same answer again
-  return taken('1')
+  return taken('1', document())
 end
 if status == 'forgotten' then -- of whatever run: DELETE may have found no hash to learn it from
   if provisional then -- DELETE may have died, and promised nothing
@@ -74,14 +76,17 @@ local function park(ms)
   return {'PARK', ms}
 end
 
-local early = number_of('not_before') - now()
-if status == 'PENDING' and early > 0 and redis.call('HGET', TASK, 'cancel') ~= '1' then
+local not_before, cancel, charged, max_attempts, attempt, token, progress, started_at =
+  get('not_before', 'cancel', 'charged', 'max_attempts', 'attempt', 'token', 'checkpoint_progress', 'started_at')
+progress = progress or '0'
+local early = tonumber(not_before or '0') - now()
+if status == 'PENDING' and early > 0 and cancel ~= '1' then
   if begun then
-    change(rebuilt, 'progress', number_of('checkpoint_progress'))
+    change(rebuilt, 'progress', progress)
   end
   return park(early)
 end
-local charged = number_of('charged')
+charged = tonumber(charged or '0')
 if status == 'PROCESSING' then
   local left = number_of('lease_until') - now()
   if left > lease then -- the clock stepped back
@@ -100,11 +105,10 @@ if status == 'PROCESSING' then
   charged = charged_for_a_lost_worker()
 end
 
-local token = math.max(number_of('token') + 1, now())
-local attempt = number_of('attempt') + (charged < number_of('max_attempts') and 1 or 0)
+token = math.max(tonumber(token or '0') + 1, now())
+attempt = tonumber(attempt or '0') + (charged < tonumber(max_attempts or '0') and 1 or 0)
 redis.call('HDEL', TASK, 'next_guard', 'message', 'not_before', 'redrives')
-redis.call('HSETNX', TASK, 'started_at', whole(now()))
-change(rebuilt, 'status', 'PROCESSING', 'token', whole(token), 'worker', A.worker, 'lease_until', whole(now() + lease),
-  'attempt', attempt, 'charged', charged, 'progress', number_of('checkpoint_progress'),
-  'claim_nonce', A.nonce)
-return taken(rebuilt and '1' or '0')
+local values = change(rebuilt, 'status', 'PROCESSING', 'token', whole(token), 'worker', A.worker,
+  'lease_until', whole(now() + lease), 'attempt', attempt, 'charged', charged, 'progress', progress,
+  'started_at', started_at or whole(now()), 'claim_nonce', A.nonce)
+return taken(rebuilt and '1' or '0', values)

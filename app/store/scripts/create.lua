@@ -7,7 +7,7 @@
 --       | {'FORGOTTEN'}                 it was deleted
 --       | {'YOUNG', ms}                 keyed, in a young epoch: a living worker may bring the task back first
 local id, young = epoch()
-local status, nonce = get('status', 'nonce')
+local status, nonce, seq = get('status', 'nonce', 'seq')
 if status and status ~= 'aborted' then
   if status == 'forgotten' then
     return {'FORGOTTEN'}
@@ -20,7 +20,7 @@ end
 if A.keyed == '1' and young > 0 then
   return {'YOUNG', young}
 end
-anew(math.max(number_of('seq') + 1, now()))
+anew(math.max(tonumber(seq or '0') + 1, now()))
 redis.call('HSET', TASK, 'status', 'created', 'nonce', A.nonce, 'guard', A.message)
 redis.call('PEXPIRE', TASK, A.patience)
 return {'CREATED', id}

@@ -1,4 +1,5 @@
--- prelude: stands before every script. FIELDS (from keys.py) and CHANNEL are written above it by lua.py.
+-- prelude: stands before every script. lua.py writes CHANNEL above it, and document(): the task as callers see it, the values
+-- of PUBLIC_FIELDS (keys.py) in order. A command costs Redis about a microsecond, so what has been read is not read again.
 -- KEYS[1] the task's hash (of scripts about a whole shard: its epoch)   KEYS[2] the shard's living tasks   KEYS[3] the shard's epoch
 -- KEYS[4] the task's log (not of scripts about a whole shard)
 -- ARGV    name, value, …, and where a script takes fields of the hash: '--', field, value, …
@@ -13,10 +14,14 @@ for i = 1, #ARGV, 2 do
   A[ARGV[i]] = ARGV[i + 1]
 end
 
--- Milliseconds since the epoch of Unix, on Redis' clock: the only one that leases and seq know.
+-- Milliseconds since the epoch of Unix, on Redis' clock: the only one that leases and seq know. The same for all of a call.
+local NOW
 local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not NOW then
+    local time = redis.call('TIME')
+    NOW = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return NOW
 end
 
 -- Lua would write large numbers as 1.7e+12.
@@ -30,11 +35,6 @@ end
 
 local function number_of(field)
   return tonumber(redis.call('HGET', TASK, field) or '0') or 0
-end
-
--- The task as callers see it: the values of FIELDS, in order.
-local function document()
-  return redis.call('HMGET', TASK, unpack(FIELDS))
 end
 
 -- One change of a task: the given fields and values are stored, seq rises, and the new document is published.
@@ -62,9 +62,10 @@ local function epoch()
   return id, math.min(lease, tonumber(since) + lease - now())
 end
 
--- Whether the holder of this fencing token may still change this run: 'HELD', 'LOST' or 'MISSING'.
-local function held(run, token)
-  local status, stored_run, newest = get('status', 'run', 'token')
+-- Whether the holder of this fencing token may still change this run: 'HELD', 'LOST' or 'MISSING'; and the given fields.
+local function held(run, token, ...)
+  local found = redis.call('HMGET', TASK, 'status', 'run', 'token', ...)
+  local status, stored_run, newest = unpack(found, 1, 3)
   if status == 'forgotten' then -- it bars every run: DELETE may have found no hash to learn the run from
     return 'LOST'
   end
@@ -72,7 +73,7 @@ local function held(run, token)
     return 'MISSING'
   end
   if status == 'PROCESSING' and stored_run == run and newest == token then
-    return 'HELD'
+    return 'HELD', unpack(found, 4)
   end
   return 'LOST'
 end

@@ -2,7 +2,7 @@
 -- run, status, seq: of the row   ttl: how long Redis shows it, ms   -- field, value, … (the row's document)
 -- own: '' or the id of the message for which the caller has made the hash: a `created` of its own becomes that end, too
 -- replies {'SETTLED', seq} | {'OTHER'} (a later run, a deleted task, or another's `created`) | {'MISSING'}
-local status, run, guard = get('status', 'run', 'guard')
+local status, run, guard, seq = get('status', 'run', 'guard', 'seq')
 if not status then
   return {'MISSING'}
 end
@@ -15,13 +15,13 @@ if (status == 'created' or status == 'aborted') and guard ~= A.own then
 end
 redis.call('ZREM', LIVE, ID)
 if status == A.status and run == A.run then
-  return {'SETTLED', whole(number_of('seq'))}
+  return {'SETTLED', seq}
 end
 -- The row's seq leaves room for changes since it was chosen; should they have been more, rising matters more. But what
 -- nobody has seen has no seq to rise above: SQL shows the row's own again, once Redis holds the task no more.
-local seen = (status == 'created' or status == 'aborted') and 0 or number_of('seq')
+local seen = (status == 'created' or status == 'aborted') and 0 or tonumber(seq)
 anew(math.max(seen, tonumber(A.seq) - 1))
 redis.call('PEXPIRE', TASK, A.ttl)
 redis.call('PEXPIRE', LOGS, A.ttl)
-local _, seq = change(false, 'status', A.status)
-return {'SETTLED', seq}
+local _, newest = change(false, 'status', A.status)
+return {'SETTLED', newest}
