@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any, Final
@@ -272,7 +272,7 @@ class Attempt:
         while True:
             beat = await lease.confirm()
             envelope = lease.envelope
-            task = replace(self._claimed.task, seq=beat.seq, progress=lease.progress, message=lease.message)
+            task = self._claimed.task._replace(seq=beat.seq, progress=lease.progress, message=lease.message)
             try:
                 ended = await self._desk.endings.end(
                     task,

@@ -120,16 +120,15 @@ def task_of(document: str) -> Task:
         **{
             name: value if value is None or name not in READERS else READERS[name](value)
             for name, value in found.items()
-            if name in DEFAULTS
+            if name in Task._fields
         }
     )
 
 
 def _document(task: Task) -> str:
     told: dict[str, Any] = {}
-    for name, default in DEFAULTS.items():
-        value = getattr(task, name)
-        if value != default:
+    for name, value in zip(Task._fields, task, strict=True):
+        if name not in DEFAULTS or value != DEFAULTS[name]:
             write = WRITERS.get(type(value))
             told[name] = write(value) if write else value
     # ASCII with escapes: PostgreSQL's text takes neither U+0000 nor half a surrogate pair, a message may hold both.
@@ -141,8 +140,8 @@ def _result_file(found: dict[str, Any]) -> ResultFile:
 
 
 RESULT_FIELDS: Final = tuple(field.name for field in fields(ResultFile))
-DEFAULTS: Final = {field.name: field.default for field in fields(Task)}
-"""Every member of Task; those without a default are always written."""
+DEFAULTS: Final = Task._field_defaults
+"""What is not written: the members of Task that have a default, and what it is."""
 
 WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     datetime: milliseconds,

@@ -6,7 +6,6 @@ what the winning row says. The caller acknowledges the message afterwards. A pro
 this, or finds what was done.
 """
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -75,8 +74,7 @@ class Endings:
             StoreUnavailable: There is a row; may be repeated.
         """
         now = datetime.now(UTC)
-        ended = replace(
-            task,
+        ended = task._replace(
             status=status,
             seq=task.seq + SEQ_ROOM,
             progress=100 if status is TaskStatus.COMPLETED else task.progress,

@@ -13,10 +13,9 @@ It must never carry a command that blocks. Of several calls the order is open, u
 import asyncio
 from collections import deque
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from hiredis import pack_command
@@ -34,8 +33,7 @@ FULL_GROUPS_IN_FLIGHT: Final = 16
 Argument = str | bytes | int | float
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     packed: bytes
     answer: asyncio.Future[Any]
     leads: bool

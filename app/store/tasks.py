@@ -6,7 +6,6 @@ checkpoints come and go sealed: the store never sees a key.
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, cast
 from uuid import UUID
@@ -416,7 +415,7 @@ class TaskStore:
         if kind != b"SETTLED":
             return None
         seq = int(rest[0])
-        return ended if seq == ended.seq else replace(ended, seq=seq)
+        return ended if seq == ended.seq else ended._replace(seq=seq)
 
     async def cancel(self, task_id: UUID) -> Waiting | Task | None:
         """Ask a task to stop.

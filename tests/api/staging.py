@@ -113,8 +113,7 @@ class Staging:
         progress = 100 if status is TaskStatus.COMPLETED else task.progress
         expires = now + HOUR if result else None
         await self.store.settle(
-            replace(
-                task,
+            task._replace(
                 status=status,
                 seq=task.seq + 16,
                 progress=progress,

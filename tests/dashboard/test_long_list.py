@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -32,8 +31,7 @@ async def fill(service: Service, subject: str) -> list[Task]:
         max_attempts=5, progress=100, message=None, labels=(), created_at=now,
     )  # fmt: skip
     tasks = [
-        replace(
-            first,
+        first._replace(
             id=uuid4(),
             action=("noop", "sleep")[number % 2],
             status=TaskStatus.FAILED if number == RARE else ended[number % 4],

@@ -160,8 +160,7 @@ class Cast:
         now = moment(model.now)
         error = Problem(type="/problems/x", title="Ünlucky", detail="\x00☂") if status != "COMPLETED" else None
         file = ResultFile("1/2", 3, "text/csv", "größe.csv", "ab" * 32) if status == "COMPLETED" else None
-        ended = replace(
-            last,
+        ended = last._replace(
             status=TaskStatus(status),
             run=run,
             seq=last.seq + room,
