@@ -61,10 +61,10 @@ GOALS: Final = (
 
 
 def peers_python(directory: Path, harness: Path, name: str, requirements: str) -> Path:
-    """Return the interpreter of the peers' environment; it is made when it is not there."""
+    """Return the peers' Python, which is the same as ours; their environment is made when it is not there."""
     python = directory / name / "bin" / "python"
     if not python.exists():
-        subprocess.run([*UV, "venv", "--quiet", directory / name], check=True)
+        subprocess.run([*UV, "venv", "--quiet", "--python", sys.executable, directory / name], check=True)
         install = ["pip", "install", "--quiet", "--python", str(python), "--requirement", str(harness / requirements)]
         subprocess.run([*UV, *install], check=True)
     return python
