@@ -11,7 +11,6 @@ what the figures are worth: with much foreign use they say little.
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -121,8 +120,8 @@ def main() -> None:
     parser.add_argument("--kill", action="store_true", help="also SIGKILL a worker amid 500 jobs")
     parser.add_argument("--skip-growth", action="store_true", help="no memory, no growth")
     parser.add_argument("--harness", type=Path, default=ROOT.parent / "shared" / "bench")
-    peers = os.environ.get("LONGHAUL_BENCH_PEERS", str(Path(tempfile.gettempdir()) / "longhaul-bench-peers"))
-    parser.add_argument("--peers", type=Path, default=Path(peers), help="the peers' environments; LONGHAUL_BENCH_PEERS")
+    peers = Path(tempfile.gettempdir()) / "longhaul-bench-peers"
+    parser.add_argument("--peers", type=Path, default=peers, help="where the peers' environments are, or are made")
     parser.add_argument("--out", type=Path, default=ROOT / ".run" / "bench", help="where the results go")
     asked = parser.parse_args()
     asked.harness, asked.peers, out = asked.harness.resolve(), asked.peers.resolve(), asked.out.resolve()

@@ -6,7 +6,6 @@ taken its place. A process that is killed at any step leaves the message with th
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from secrets import token_hex
@@ -20,7 +19,7 @@ from app.broker.publisher import Letter
 from app.domain.envelope import Envelope
 from app.domain.errors import Malformed, PublishUnconfirmed, Unavailable, Undecryptable
 from app.domain.lifecycle import TaskStatus
-from app.domain.task import Task
+from app.domain.task import Task, id_text
 from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
 from app.service.ending import task_problem
@@ -93,7 +92,7 @@ class Execution:
             log.warning("a message cannot be read", reason=error.detail)
             await self._until_answered(lambda: self._delivery.bury(Malformed.slug))
             return None
-        bind(task_id=str(letter.task_id), request_id=letter.request_id)
+        bind(task_id=id_text(letter.task_id), request_id=letter.request_id)
         try:
             return letter, self._opened(letter)
         except (Malformed, Undecryptable) as error:
@@ -239,7 +238,7 @@ class Execution:
     async def _park(self, envelope: Envelope, letter: Letter, wait: timedelta, copy_id: str) -> None:
         """Leave a copy for later in the message's place; it is the task's guard before the message goes."""
         copy = envelope.succeeded_by(copy_id)
-        later = replace(letter, message_id=copy_id, sealed=self._desk.sealer.seal_order(copy))
+        later = letter._replace(message_id=copy_id, sealed=self._desk.sealer.seal_order(copy))
         await self._until_answered(lambda: self._desk.publisher.publish_later(later, wait))
         crash_point("after_park")
         replaced = await self._until_answered(

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -136,7 +137,7 @@ def require_small_headers(request: Request) -> None:
     Raises:
         HeadersTooLarge: They are.
     """
-    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADER_BYTES:
+    if sum(map(len, chain.from_iterable(request.scope["headers"]))) > MAX_HEADER_BYTES:
         raise HeadersTooLarge
 
 

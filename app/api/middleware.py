@@ -86,7 +86,7 @@ class _Answer:
             self.status = message.get("status", 101)
             headers = [*message.get("headers", ()), (b"x-request-id", self._request_id.encode())]
             if kind == "http.response.start":
-                there = {name for name, _ in headers}
+                there = dict(headers)
                 headers += [field for field in _SECURITY_HEADERS if field[0] not in there]
             message["headers"] = headers
         await self._send(message)

@@ -98,7 +98,7 @@ class OneWriteCycle(RequestResponseCycle):
         fields = [*self.default_headers, *start.get("headers", ())]
         if not self.keep_alive:
             fields.append((b"connection", b"close"))
-        head = STATUS_LINE[start["status"]] + b"".join([b"%b: %b\r\n" % field for field in fields])
+        head = STATUS_LINE[start["status"]] + b"\r\n".join(map(b": ".join, fields)) + b"\r\n"
         lines = len(fields) + 1
         if head.count(b"\r") != lines or head.count(b"\n") != lines or NOT_IN_A_HEAD.search(head):
             raise RuntimeError("Invalid HTTP header.")

@@ -2,6 +2,8 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -39,9 +41,26 @@ class Documents:
         return text
 
 
-def document_with_token(task: Task, task_token: str, *, public_url: str) -> str:
-    """Return the status document with a task token, as JSON text."""
-    return to_json(document_of(task, public_url=public_url) | {"task_token": task_token}).decode()
+class JsonAnswer(Response):
+    """An answer with a body of JSON, as bytes. starlette would write the names of its header fields anew each time."""
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """See starlette."""
+        fields = [(_field_name(name), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.raw_headers = [*fields, (b"content-length", b"%d" % len(self.body)), _JSON]
+
+
+_JSON: Final = (b"content-type", b"application/json")
+
+
+@lru_cache(128)
+def _field_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+def document_with_token(task: Task, task_token: str, *, public_url: str) -> bytes:
+    """Return the status document with a task token, as JSON."""
+    return to_json(document_of(task, public_url=public_url) | {"task_token": task_token})
 
 
 def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:

@@ -19,7 +19,7 @@ END: Final = b"\xce"
 FRAME_OVERHEAD: Final = 8
 """What is around a frame's payload: type, channel, size, end."""
 MANDATORY: Final = 1
-PERSISTENT: Final = 2
+PERSISTENT: Final = b"\x02"
 # Which properties follow (section 4.2.6.1), in the order in which they do.
 CONTENT_TYPE, HEADERS, DELIVERY_MODE, MESSAGE_ID, TIMESTAMP, TYPE = (1 << bit for bit in (15, 13, 12, 7, 6, 5))
 
@@ -75,19 +75,16 @@ def _publish(exchange: str, routing_key: str, channel: int) -> bytes:
 
 def _properties(message: Message) -> bytes:
     flags = HEADERS | DELIVERY_MODE | MESSAGE_ID | TIMESTAMP
-    parts = [b""]
+    content_type = kind = b""
     if message.content_type:
         flags |= CONTENT_TYPE
-        parts.append(_name(message.content_type))
-    parts.append(_table(message.headers))
-    parts.append(bytes([PERSISTENT]))
-    parts.append(_short(message.message_id))
-    parts.append(LONG_LONG.pack(message.timestamp))
+        content_type = _name(message.content_type)
     if message.type:
         flags |= TYPE
-        parts.append(_name(message.type))
-    parts[0] = CONTENT.pack(BASIC, 0, len(message.body), flags)
-    return b"".join(parts)
+        kind = _name(message.type)
+    head = CONTENT.pack(BASIC, 0, len(message.body), flags)
+    headers, message_id, time = _table(message.headers), _short(message.message_id), LONG_LONG.pack(message.timestamp)
+    return b"".join((head, content_type, headers, PERSISTENT, message_id, time, kind))
 
 
 def _table(headers: Mapping[str, HeaderValue | None]) -> bytes:
@@ -96,12 +93,12 @@ def _table(headers: Mapping[str, HeaderValue | None]) -> bytes:
 
 
 def _value(value: HeaderValue) -> bytes:
+    if isinstance(value, str):
+        text = value.encode()
+        return TEXT.pack(b"S", len(text)) + text
     if isinstance(value, bool):
         return b"t" + bytes([value])
-    if isinstance(value, int):
-        return b"l" + LONG_LONG.pack(value)
-    text = value.encode()
-    return TEXT.pack(b"S", len(text)) + text
+    return b"l" + LONG_LONG.pack(value)
 
 
 def _short(text: str) -> bytes:

@@ -10,8 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiormq import Channel
 from aiormq.abc import ChannelFrame
@@ -22,8 +21,7 @@ LOOK_SECONDS: Final = 0.03
 """How often it is asked whether the confirms that are waited for can still come; nearly all come sooner."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Awaited:
+class _Awaited(NamedTuple):
     confirm: asyncio.Future[Any]
     deadline: float
 

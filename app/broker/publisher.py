@@ -7,7 +7,7 @@ a blocked broker each become an error of the domain; *unconfirmed* is an error o
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from uuid import UUID
 
 from aio_pika.abc import AbstractConnection
@@ -20,12 +20,12 @@ from app.broker.topology import DEAD_QUEUE, WEBHOOK_QUEUE, WORK_EXCHANGE, delay_
 from app.domain.envelope import Envelope
 from app.domain.errors import BrokerUnavailable, PublishUnconfirmed, QueueFull
 from app.domain.moments import milliseconds
+from app.domain.task import id_text
 
 CONTENT_TYPE: Final = "application/vnd.longhaul.sealed"
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(NamedTuple):
     """What goes over the wire: the sealed envelope, and what is needed before it can be opened."""
 
     task_id: UUID
@@ -154,7 +154,7 @@ def _message(letter: Letter, reason: str | None = None) -> Message:
         letter.sealed,
         message_id=letter.message_id,
         headers={
-            "task_id": str(letter.task_id),
+            "task_id": id_text(letter.task_id),
             "request_id": letter.request_id,
             "queue": letter.queue,
             "reason": reason,

@@ -7,7 +7,7 @@ with `@handles`. A module of actions is named in the configuration and imported 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, Union
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,11 @@ class DatasetId:
 
     `id: Annotated[int, DatasetId()]` accepts exactly the configured ids, and the OpenAPI document lists them.
     """
+
+
+CallbackEvent = Literal["started", "completed"]
+ENDS: Final[tuple[CallbackEvent, ...]] = ("completed",)
+"""What a webhook is sent for when nothing else is asked for."""
 
 
 class Action(BaseModel):
@@ -64,10 +69,10 @@ class Action(BaseModel):
         json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"},
         description="Where the task's webhooks go: http or https, to a public address.",
     )
-    callback_events: list[Literal["started", "completed"]] = Field(
-        default=["completed"],
+    callback_events: list[CallbackEvent] = Field(
+        default_factory=lambda: list(ENDS),  # a default that can be changed would be copied deep, for each order
         min_length=1,
-        json_schema_extra={"uniqueItems": True},
+        json_schema_extra={"default": list(ENDS), "uniqueItems": True},
         description="When one is sent: `completed` is any end, be it COMPLETED, FAILED or CANCELLED.",
     )
 

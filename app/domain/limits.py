@@ -1,10 +1,9 @@
 """What a caller is told of its limits (RateLimit header fields, draft-ietf-httpapi-ratelimit-headers)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RateStatus:
+class RateStatus(NamedTuple):
     """An owner's submission rate, after a request has taken its unit."""
 
     quota: int

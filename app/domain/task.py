@@ -52,6 +52,12 @@ class ResultFile:
     sha256: str
 
 
+@lru_cache(1024)
+def id_text(task_id: UUID) -> str:
+    """Return a task's id as it is written everywhere; each step of a task wants it, and `str` writes it anew."""
+    return str(task_id)
+
+
 class Task(NamedTuple):
     """What the store knows of a task, less what only a worker needs (envelope, checkpoint, lease).
 
@@ -123,20 +129,20 @@ class StatusDocument(BaseModel):
     action: str
     status: TaskStatus
     progress: int = Field(ge=0, le=100, description="Percent; never falls within an attempt.")
-    message: str | None = None
     seq: int = Field(description="Rises with every change of the task.")
     attempt: int = Field(ge=0)
     max_attempts: int = Field(ge=1)
     created_at: Timestamp
+    labels: list[str]
+    message: str | None = None
     started_at: Timestamp | None = Field(default=None, description="When the first attempt began.")
     finished_at: Timestamp | None = None
-    expires_at: Timestamp | None = Field(default=None, description="When the result is removed.")
-    next_attempt_at: Timestamp | None = Field(default=None, description="While PENDING: not before this.")
-    labels: list[str]
     cancel_requested: bool | None = Field(default=None, description="The owner has asked it to stop.")
     queue: QueueDescription | None = Field(default=None, description="While PENDING.")
+    next_attempt_at: Timestamp | None = Field(default=None, description="While PENDING: not before this.")
     result_url: str | None = Field(default=None, description="Absolute; only when COMPLETED with a file.")
     result: ResultDescription | None = None
+    expires_at: Timestamp | None = Field(default=None, description="When the result is removed.")
     error: Problem | None = Field(default=None, description="Only when FAILED or CANCELLED.")
     webhook: WebhookDescription | None = Field(default=None, description="With a callback_url.")
     links: dict[str, Link]
@@ -155,42 +161,49 @@ def document_of(task: Task, *, public_url: str, webhook: WebhookSummary | None =
         public_url: The service's address as callers reach it, without a trailing slash.
         webhook: How far its webhook has come, if that was asked.
     """
-    task_id, status = str(task.id), task.status
+    task_id, status = id_text(task.id), task.status
     path = f"/v1/workload/{task_id}"
     is_pending = status is TaskStatus.PENDING
     file = task.result if status is TaskStatus.COMPLETED else None
     links = {"self": {"href": status_path(task_id)}}
     links |= {name: {"href": f"{path}/{name}"} for name in _places(status, has_file=file is not None)}
-    document = {
+    document: dict[str, Any] = {
         "task_id": task_id,
         "action": task.action,
         "status": str(status),
         "progress": task.progress,
-        "message": task.message,
         "seq": task.seq,
         "attempt": task.attempt,
         "max_attempts": task.max_attempts,
         "created_at": rfc3339(task.created_at),
-        "started_at": task.started_at and rfc3339(task.started_at),
-        "finished_at": task.finished_at and rfc3339(task.finished_at),
-        "expires_at": rfc3339(task.expires_at) if file and task.expires_at else None,
-        "next_attempt_at": rfc3339(task.next_attempt_at) if is_pending and task.next_attempt_at else None,
         "labels": list(task.labels),
-        "cancel_requested": task.cancel_requested or None,
-        "queue": {"name": task.queue} if is_pending else None,
-        "result_url": f"{public_url}{path}/result" if file else None,
-        "result": file
-        and {
-            "size": file.size,
-            "content_type": file.content_type,
-            "filename": file.filename,
-            "sha256": file.sha256,
-        },
-        "error": task.error and task.error.model_dump(mode="json", exclude_none=True),
-        "webhook": _webhook(task, webhook) if task.has_callback else None,
-        "links": links,
     }
-    return {name: value for name, value in document.items() if value is not None}
+    if task.message is not None:
+        document["message"] = task.message
+    if task.started_at:
+        document["started_at"] = rfc3339(task.started_at)
+    if task.finished_at:
+        document["finished_at"] = rfc3339(task.finished_at)
+    if task.cancel_requested:
+        document["cancel_requested"] = True
+    if is_pending:
+        document["queue"] = {"name": task.queue}
+        if task.next_attempt_at:
+            document["next_attempt_at"] = rfc3339(task.next_attempt_at)
+    if file:
+        document |= _file_members(file, task.expires_at, url=f"{public_url}{path}/result")
+    if task.error:
+        document["error"] = task.error.model_dump(mode="json", exclude_none=True)
+    if task.has_callback:
+        document["webhook"] = _webhook(task, webhook)
+    document["links"] = links
+    return document
+
+
+def _file_members(file: ResultFile, expires_at: datetime | None, *, url: str) -> dict[str, Any]:
+    shown = {"size": file.size, "content_type": file.content_type, "filename": file.filename, "sha256": file.sha256}
+    members = {"result_url": url, "result": shown}
+    return members | ({"expires_at": rfc3339(expires_at)} if expires_at else {})
 
 
 @cache

@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from jose import jwt
 
 from app.domain.errors import Unauthorized, Unavailable
-from app.domain.task import Owner
+from app.domain.task import Owner, id_text
 from app.security.key_sets import KeySource
 from app.security.principal import DEFAULT_SCOPES, Principal, Scope
 from app.security.task_tokens import SCOPES, TaskTokenKeys
@@ -163,7 +163,7 @@ class TaskTokenIssuer:
         now = int(time.time())
         # Written and signed here (RFC 7515, section 5.1): python-jose takes three times as long, for each submission.
         claims = (
-            f'{self._owners(owner)},"task_id":"{task_id}","scope":"{SCOPES}",'
+            f'{self._owners(owner)},"task_id":"{id_text(task_id)}","scope":"{SCOPES}",'
             f'"iat":{now},"exp":{now + self._ttl_seconds}}}'
         )
         signed = self._header + b"." + _base64url(claims.encode())

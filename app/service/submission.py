@@ -1,10 +1,9 @@
 """Submission: seal, create, publish, confirm. A 202 is a promise; everything before it promises nothing."""
 
 import json
-from dataclasses import dataclass
 from hashlib import sha256
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 import rfc8785
@@ -27,7 +26,7 @@ from app.domain.errors import (
 )
 from app.domain.limits import RateStatus
 from app.domain.problem import FieldError
-from app.domain.task import Owner, Task
+from app.domain.task import Owner, Task, id_text
 from app.observability.crash_points import crash_point
 from app.observability.logging import bind, get_log
 from app.security.principal import Principal, Scope, authorize
@@ -50,8 +49,7 @@ STARTS: Final = 3
 log = get_log("submission")
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A promised task, and the token that opens it."""
 
     task: Task
@@ -124,7 +122,7 @@ class Submissions:
             await require_allowed(action.callback.url, self._destinations, self._lookup)
         fingerprint = fingerprint_of(body) if idempotency_key is not None else None
         envelope = self._order(action, owner, idempotency_key, fingerprint, request_id, traceparent)
-        bind(task_id=str(envelope.task_id), action=envelope.action, queue=envelope.queue)
+        bind(task_id=id_text(envelope.task_id), action=envelope.action, queue=envelope.queue)
         try:
             admission = await self._limits.admit(envelope)
         except LimitExceeded as error:

@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from app.domain.task import Owner
+from app.domain.task import Owner, id_text
 
 SHARDS: Final = 16
 REMEMBERED: Final = 1024
@@ -64,13 +64,13 @@ def shard_of(task_id: UUID) -> int:
 @lru_cache(REMEMBERED)
 def task_key(task_id: UUID) -> str:
     """Return the key of a task's hash."""
-    return f"longhaul:{{s{shard_of(task_id):02d}}}:task:{task_id}"
+    return f"longhaul:{{s{shard_of(task_id):02d}}}:task:{id_text(task_id)}"
 
 
 @lru_cache(REMEMBERED)
 def logs_key(task_id: UUID) -> str:
     """Return the key of a task's log."""
-    return f"longhaul:{{s{shard_of(task_id):02d}}}:logs:{task_id}"
+    return f"longhaul:{{s{shard_of(task_id):02d}}}:logs:{id_text(task_id)}"
 
 
 @lru_cache(SHARDS)

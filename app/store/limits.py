@@ -7,10 +7,9 @@ an id too many, or one too few after Redis was emptied; the leader sets both rig
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -20,6 +19,7 @@ from app.domain.envelope import Envelope
 from app.domain.errors import QuotaExceeded, RateLimited, StoreUnavailable
 from app.domain.limits import RateStatus
 from app.domain.moments import span_milliseconds
+from app.domain.task import id_text
 from app.store.batching import RoundTrips
 from app.store.keys import ACTIVE_PATTERN, owner_active_key, owner_id, owner_of_key, owner_rate_key, owner_tasks_key
 from app.store.listing import LIST_TTL
@@ -30,8 +30,7 @@ QUOTA_RETRY_SECONDS: Final = 5
 """After how long it is worth asking again whether one of one's own tasks has ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A submission may go on."""
 
     rate: RateStatus
@@ -53,8 +52,9 @@ class OwnerLimits:
         """
         self._redis = redis
         self._quota = quota
-        self._window = window
+        self._window_seconds = window // timedelta(seconds=1)
         self._active_tasks = active_tasks
+        self._limits = quota, span_milliseconds(window), active_tasks, span_milliseconds(LIST_TTL)
         self._trips = RoundTrips.of(redis)
         self._nonces = Nonces()
         self._admit = LoadedText(redis, text_of("admit"))
@@ -70,19 +70,11 @@ class OwnerLimits:
         owner = owner_id(envelope.owner)
         verdict, remaining, next_unit_ms, is_new = await self._admit.run(
             [owner_rate_key(owner), owner_active_key(owner), owner_tasks_key(owner)],
-            [
-                str(envelope.task_id),
-                self._nonces.next(),
-                envelope.created_at,
-                self._quota,
-                span_milliseconds(self._window),
-                self._active_tasks,
-                span_milliseconds(LIST_TTL),
-            ],
+            [id_text(envelope.task_id), self._nonces.next(), envelope.created_at, *self._limits],
         )
         rate = RateStatus(
             quota=self._quota,
-            window_seconds=self._window // timedelta(seconds=1),
+            window_seconds=self._window_seconds,
             remaining=remaining,
             next_unit_seconds=max(1, ceil(next_unit_ms / 1000)),
         )
@@ -104,11 +96,11 @@ class OwnerLimits:
 
     async def release(self, owner: str, task_id: UUID) -> None:
         """Count a task no more: it has ended, or never came to be."""
-        await self._call(self._trips.call("ZREM", owner_active_key(owner), str(task_id)))
+        await self._call(self._trips.call("ZREM", owner_active_key(owner), id_text(task_id)))
 
     def release_with_next(self, owner: str, task_id: UUID) -> None:
         """As `release`, in one go with the next call to Redis, and before it: if that is answered, so is this."""
-        self._trips.call("ZREM", owner_active_key(owner), str(task_id), leads=True)
+        self._trips.call("ZREM", owner_active_key(owner), id_text(task_id), leads=True)
 
     # --- for the leader
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -83,7 +84,7 @@ class LoadedText:
 
 
 def _flat(fields: Sequence[Argument], named: Mapping[str, Argument]) -> list[Argument]:
-    arguments = [part for pair in named.items() for part in pair]
+    arguments = list(chain.from_iterable(named.items()))
     return [*arguments, "--", *fields] if fields else arguments
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID
 
@@ -99,27 +100,28 @@ class Published:
 
 def order_fields(envelope: Envelope, sealed: bytes, checkpoint: bytes | None = None) -> list[Argument]:
     """Return the fields that a message gives a hash; `sealed` and `checkpoint` are the sealed forms."""
-    return flat(
-        {
-            "owner": owner_id(envelope.owner),
-            "action": envelope.action,
-            "queue": envelope.queue,
-            "run": envelope.run,
-            "attempt": envelope.attempt,
-            "charged": envelope.charged,
-            "max_attempts": envelope.max_attempts,
-            "progress": envelope.checkpoint_progress,
-            "labels": json.dumps(envelope.labels) if envelope.labels else None,
-            "created_at": envelope.created_at,
-            "not_before": envelope.not_before or None,
-            "checkpoint": checkpoint,
-            "checkpoint_progress": envelope.checkpoint_progress or None,
-            "request_id": envelope.request_id,
-            "fingerprint": envelope.fingerprint,
-            "callback": "1" if envelope.callback else None,
-            "envelope": sealed,
-        }
-    )
+    always: dict[str, Argument] = {
+        "owner": owner_id(envelope.owner),
+        "action": envelope.action,
+        "queue": envelope.queue,
+        "run": envelope.run,
+        "attempt": envelope.attempt,
+        "charged": envelope.charged,
+        "max_attempts": envelope.max_attempts,
+        "progress": envelope.checkpoint_progress,
+        "created_at": envelope.created_at,
+        "envelope": sealed,
+    }
+    sometimes: dict[str, Argument | None] = {
+        "labels": json.dumps(envelope.labels) if envelope.labels else None,
+        "not_before": envelope.not_before or None,
+        "checkpoint": checkpoint,
+        "checkpoint_progress": envelope.checkpoint_progress or None,
+        "request_id": envelope.request_id,
+        "fingerprint": envelope.fingerprint,
+        "callback": "1" if envelope.callback else None,
+    }
+    return [*chain.from_iterable(always.items()), *flat(sometimes)]
 
 
 def end_fields(task: Task) -> dict[str, Argument | None]:

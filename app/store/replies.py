@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from app.domain.task import Task
@@ -11,8 +11,7 @@ Held = Literal["HELD", "CANCEL", "LOST", "MISSING"]
 Question = Literal["MISSING", "CREATED", "EXPIRED", "MARKED"]
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(NamedTuple):
     """The task was made, or (`by_other`) is being made by a parallel request with the same key. Publish and confirm."""
 
     epoch: bytes

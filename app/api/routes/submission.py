@@ -18,10 +18,10 @@ from app.api.direct import DirectRoute
 from app.api.documents import ACCEPTED_RESPONSE, ENDED_RESPONSE, SUBMISSION_BODY, problems
 from app.api.errors import rate_headers
 from app.api.preferences import applied, wait_seconds
-from app.api.showing import RETRY_AFTER_SECONDS, document_with_token
+from app.api.showing import RETRY_AFTER_SECONDS, JsonAnswer, document_with_token
 from app.api.waiting import while_connected
 from app.domain.errors import LonghaulError
-from app.domain.task import Task, status_path
+from app.domain.task import Task, id_text, status_path
 from app.observability.tracing import traceparent_of
 from app.security.principal import Principal, Scope
 from app.service.watching import Watching
@@ -68,7 +68,7 @@ async def submit(
         task = await while_connected(request, waiting)
     has_ended = seconds is not None and task.status.is_terminal
     headers = {
-        "Location": status_path(task.id),
+        "Location": status_path(id_text(task.id)),
         "Cache-Control": "no-store",  # the answer carries a token
         **rate_headers(accepted.rate),
         **applied(seconds),
@@ -78,7 +78,7 @@ async def submit(
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     shown = document_with_token(task, accepted.task_token, public_url=settings.public_url)
-    return Response(shown, 200 if has_ended else 202, headers=headers, media_type="application/json")
+    return JsonAnswer(shown, 200 if has_ended else 202, headers=headers)
 
 
 async def _end_of(task: Task, watching: Watching, *, principal: Principal, seconds: int) -> Task:
