@@ -112,7 +112,7 @@ async def test_an_end_that_redis_has_never_shown_is_found(desk: Desk, monkeypatc
         seen = await next_of(one, Task)
         assert await next_of(every, Task) == seen
         await desk.redis.flushall()
-        ended = replace(seen, status=TaskStatus.COMPLETED, seq=seen.seq + 16, finished_at=datetime.now(UTC))
+        ended = seen._replace(status=TaskStatus.COMPLETED, seq=seen.seq + 16, finished_at=datetime.now(UTC))
         await desk.archive.insert(EndedTask(ended))
         assert (await next_of(one, Task)).status is TaskStatus.COMPLETED
         assert (await next_of(every, Task)).status is TaskStatus.COMPLETED
@@ -144,14 +144,14 @@ async def test_an_older_state_is_never_handed_on(desk: Desk) -> None:
         first = await next_of(one, Task)
         await next_of(every, Task)
         for feed in list(desk.watching._feeds):
-            feed.published(replace(first, seq=first.seq - 1, progress=90))
-            feed.published(replace(first, progress=90))
+            feed.published(first._replace(seq=first.seq - 1, progress=90))
+            feed.published(first._replace(progress=90))
         await desk.staging.store.beat(task_id, 1, token, progress=5, message=None)
         assert (await next_of(one, Task)).progress == 5
         assert (await next_of(every, Task)).progress == 5
         for feed in list(desk.watching._feeds):  # before the reader has come to the newer one, too
-            feed.published(replace(first, seq=first.seq + 20, progress=20))
-            feed.published(replace(first, seq=first.seq + 10, progress=10))
+            feed.published(first._replace(seq=first.seq + 20, progress=20))
+            feed.published(first._replace(seq=first.seq + 10, progress=10))
         assert (await next_of(one, Task)).progress == 20
         assert (await next_of(every, Task)).progress == 20
 
@@ -228,7 +228,7 @@ async def test_a_free_wire_is_told_on_the_spot_and_a_busy_one_only_the_newest_la
     async with desk.watching.task(task_id, principal=desk.principal(), wire=wire) as events:
         first = await next_of(events, Task)
         feed, waiting = await waiting_reader(desk, events)
-        newer = [replace(first, seq=first.seq + number, progress=number) for number in range(5)]
+        newer = [first._replace(seq=first.seq + number, progress=number) for number in range(5)]
         feed.published(newer[1])
         feed.published(newer[1])
         assert wire.taken == [newer[1]]
@@ -239,9 +239,9 @@ async def test_a_free_wire_is_told_on_the_spot_and_a_busy_one_only_the_newest_la
         feed.published(newer[2])  # the reader's task has been woken, and comes first
         assert await waiting == newer[3]
         feed, waiting = await waiting_reader(desk, events)
-        end = replace(newer[4], status=TaskStatus.COMPLETED)
+        end = newer[4]._replace(status=TaskStatus.COMPLETED)
         feed.published(end)
-        feed.published(replace(newer[4], seq=end.seq + 1))  # it runs again: another reader's story
+        feed.published(newer[4]._replace(seq=end.seq + 1))  # it runs again: another reader's story
         assert wire.taken == [newer[1], end]
         with pytest.raises(StopAsyncIteration):
             await waiting
