@@ -60,7 +60,7 @@ GOALS: Final = (
 
 
 def peers_python(directory: Path, harness: Path, name: str, requirements: str) -> Path:
-    """Return the interpreter of the peers' environment, which is made of the Python that we run on, if it is not there."""
+    """Return the interpreter of the peers' environment; if it is not there, it is made of the Python that we run on."""
     python = directory / name / "bin" / "python"
     if not python.exists():
         subprocess.run([*UV, "venv", "--quiet", "--python", sys.executable, directory / name], check=True)
