@@ -54,7 +54,7 @@ class OwnerLimits:
         self._quota = quota
         self._window_seconds = window // timedelta(seconds=1)
         self._active_tasks = active_tasks
-        self._limits = quota, span_milliseconds(window), active_tasks, span_milliseconds(LIST_TTL)
+        self._given = quota, span_milliseconds(window), active_tasks, span_milliseconds(LIST_TTL)  # to admit.lua
         self._trips = RoundTrips.of(redis)
         self._nonces = Nonces()
         self._admit = LoadedText(redis, text_of("admit"))
@@ -70,7 +70,7 @@ class OwnerLimits:
         owner = owner_id(envelope.owner)
         verdict, remaining, next_unit_ms, is_new = await self._admit.run(
             [owner_rate_key(owner), owner_active_key(owner), owner_tasks_key(owner)],
-            [id_text(envelope.task_id), self._nonces.next(), envelope.created_at, *self._limits],
+            [id_text(envelope.task_id), self._nonces.next(), envelope.created_at, *self._given],
         )
         rate = RateStatus(
             quota=self._quota,
