@@ -6,7 +6,6 @@ routes of FastAPI's, so that their OpenAPI comes from the same signature as ever
 """
 
 from collections.abc import Callable, Coroutine, Iterable
-from operator import attrgetter
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -70,12 +69,12 @@ class DirectRoute(APIRoute):
         wanted = self.dependant.dependencies
         if self.body_field is not None or self.dependant.query_params or any(one.dependencies for one in wanted):
             raise TypeError(f"{self.path} is no direct route: it takes more than the request and plain dependencies")
-        parts = [(str(one.name), attrgetter(one.call.name)) for one in wanted if isinstance(one.call, Part)]
+        parts = {str(one.name): one.call.name for one in wanted if isinstance(one.call, Part)}
         asked = {str(one.name): _asking(one) for one in wanted if not isinstance(one.call, Part)}
 
         async def answer(request: Request) -> Response:
             services = request.app.state.services
-            values = {name: part(services) for name, part in parts}
+            values = {name: getattr(services, part) for name, part in parts.items()}
             for name, ask in asked.items():
                 values[name] = await ask(request)
             response: Response = await self.endpoint(request=request, **values)

@@ -42,7 +42,7 @@ class Documents:
 
 
 class JsonAnswer(Response):
-    """An answer with a body of JSON, as bytes. starlette would write the names of its header fields anew each time."""
+    """An answer with a body of JSON. starlette would write the names of its header fields anew each time."""
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """See starlette."""
@@ -66,7 +66,7 @@ def document_with_token(task: Task, task_token: str, *, public_url: str) -> byte
 def json_response(value: Any, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON answer."""
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, status, headers=headers, media_type="application/json")
+    return JsonAnswer(body, status, headers=headers)
 
 
 def model_response(model: BaseModel, status: int = 200, *, headers: dict[str, str] | None = None) -> Response:
@@ -94,7 +94,7 @@ def status_response(
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if matches(request.headers.getlist("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return Response(documents.text(task, webhook=webhook), headers=headers, media_type="application/json")
+    return JsonAnswer(documents.text(task, webhook=webhook), headers=headers)
 
 
 def matches(values: list[str], etag: str) -> bool:

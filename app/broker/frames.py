@@ -83,8 +83,12 @@ def _properties(message: Message) -> bytes:
         flags |= TYPE
         kind = _name(message.type)
     head = CONTENT.pack(BASIC, 0, len(message.body), flags)
-    headers, message_id, time = _table(message.headers), _short(message.message_id), LONG_LONG.pack(message.timestamp)
-    return b"".join((head, content_type, headers, PERSISTENT, message_id, time, kind))
+    headers, message_id, timestamp = (
+        _table(message.headers),
+        _short(message.message_id),
+        LONG_LONG.pack(message.timestamp),
+    )
+    return b"".join((head, content_type, headers, PERSISTENT, message_id, timestamp, kind))
 
 
 def _table(headers: Mapping[str, HeaderValue | None]) -> bytes:

@@ -227,4 +227,4 @@ def _webhook(task: Task, known: WebhookSummary | None) -> dict[str, Any]:
 
 def status_path(task_id: UUID | str) -> str:
     """Return the path at which a task's status is read."""
-    return f"/v1/workload/status/{task_id}"
+    return f"/v1/workload/status/{task_id if isinstance(task_id, str) else id_text(task_id)}"

@@ -100,28 +100,27 @@ class Published:
 
 def order_fields(envelope: Envelope, sealed: bytes, checkpoint: bytes | None = None) -> list[Argument]:
     """Return the fields that a message gives a hash; `sealed` and `checkpoint` are the sealed forms."""
-    always: dict[str, Argument] = {
-        "owner": owner_id(envelope.owner),
-        "action": envelope.action,
-        "queue": envelope.queue,
-        "run": envelope.run,
-        "attempt": envelope.attempt,
-        "charged": envelope.charged,
-        "max_attempts": envelope.max_attempts,
-        "progress": envelope.checkpoint_progress,
-        "created_at": envelope.created_at,
-        "envelope": sealed,
-    }
-    sometimes: dict[str, Argument | None] = {
-        "labels": json.dumps(envelope.labels) if envelope.labels else None,
-        "not_before": envelope.not_before or None,
-        "checkpoint": checkpoint,
-        "checkpoint_progress": envelope.checkpoint_progress or None,
-        "request_id": envelope.request_id,
-        "fingerprint": envelope.fingerprint,
-        "callback": "1" if envelope.callback else None,
-    }
-    return [*chain.from_iterable(always.items()), *flat(sometimes)]
+    return flat(
+        {
+            "owner": owner_id(envelope.owner),
+            "action": envelope.action,
+            "queue": envelope.queue,
+            "run": envelope.run,
+            "attempt": envelope.attempt,
+            "charged": envelope.charged,
+            "max_attempts": envelope.max_attempts,
+            "progress": envelope.checkpoint_progress,
+            "labels": json.dumps(envelope.labels) if envelope.labels else None,
+            "created_at": envelope.created_at,
+            "not_before": envelope.not_before or None,
+            "checkpoint": checkpoint,
+            "checkpoint_progress": envelope.checkpoint_progress or None,
+            "request_id": envelope.request_id,
+            "fingerprint": envelope.fingerprint,
+            "callback": "1" if envelope.callback else None,
+            "envelope": sealed,
+        }
+    )
 
 
 def end_fields(task: Task) -> dict[str, Argument | None]:
@@ -179,7 +178,8 @@ def pending_task(envelope: Envelope, *, seq: int) -> Task:
 
 def flat(fields: dict[str, Argument | None]) -> list[Argument]:
     """Return fields as name, value, …, without those that are None."""
-    return [part for name, value in fields.items() if value is not None for part in (name, value)]
+    given: dict[str, Argument] = {name: value for name, value in fields.items() if value is not None}
+    return list(chain.from_iterable(given.items()))
 
 
 def result_json(result: ResultFile | None) -> str:

@@ -90,7 +90,7 @@ MUTANTS: Final = [
         ("published()\n", ""),
         ("redis.call('HDEL', TASK, 'ended_as',", "redis.call('HDEL', TASK,"),
         ("if ended_as then --", "if false then --"),
-        ("'progress', from or '0')", "'progress', '0')"),
+        ("'progress', checkpoint_progress or '0')", "'progress', '0')"),
         ("'guard', A.message, 'progress'", "'progress'"),
     ),
     *_all(

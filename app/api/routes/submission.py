@@ -21,7 +21,7 @@ from app.api.preferences import applied, wait_seconds
 from app.api.showing import RETRY_AFTER_SECONDS, JsonAnswer, document_with_token
 from app.api.waiting import while_connected
 from app.domain.errors import LonghaulError
-from app.domain.task import Task, id_text, status_path
+from app.domain.task import Task, status_path
 from app.observability.tracing import traceparent_of
 from app.security.principal import Principal, Scope
 from app.service.watching import Watching
@@ -68,7 +68,7 @@ async def submit(
         task = await while_connected(request, waiting)
     has_ended = seconds is not None and task.status.is_terminal
     headers = {
-        "Location": status_path(id_text(task.id)),
+        "Location": status_path(task.id),
         "Cache-Control": "no-store",  # the answer carries a token
         **rate_headers(accepted.rate),
         **applied(seconds),

@@ -6,7 +6,7 @@
 --       | {'FORGOTTEN'}
 --       | {'MISSING'}           no such task, an aborted one, or another epoch's: the confirmed message will rebuild it
 local id = epoch()
-local status, run, guard, ended_as, from = get('status', 'run', 'guard', 'ended_as', 'checkpoint_progress')
+local status, run, guard, ended_as, checkpoint_progress = get('status', 'run', 'guard', 'ended_as', 'checkpoint_progress')
 if status == 'forgotten' then
   return {'FORGOTTEN'}
 end
@@ -24,5 +24,5 @@ if ended_as then -- the run before has left its end here
   redis.call('HDEL', TASK, 'ended_as', 'finished_at', 'expires_at', 'result', 'error', 'message', 'cancel', 'started_at')
 end
 published()
-local values, seq = change(false, 'status', 'PENDING', 'guard', A.message, 'progress', from or '0')
+local values, seq = change(false, 'status', 'PENDING', 'guard', A.message, 'progress', checkpoint_progress or '0')
 return guard == A.message and {'QUEUED', seq} or {'ALIVE', values}
